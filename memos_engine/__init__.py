@@ -1,0 +1,212 @@
+"""Memory for language-model agents: capture what was said, recall what is needed. The public door.
+
+    with MemOS.open("memories") as memos:
+        alice = memos.cube("alice")
+        alice.capture([Message("user", "I moved to Lisbon in May.")])
+        print(alice.recall("Where does she live?").text)
+
+Nothing outside `__all__` is public. Names load on first use, so that importing this package costs
+no more than its data types need; it never imports torch, chromadb or an agent framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memos_engine.aio import AsyncMemCube, AsyncMemOS
+    from memos_engine.capture.reader import MemReader
+    from memos_engine.cube import MemCube
+    from memos_engine.engine import MemOS
+    from memos_engine.errors import (
+        AccessDenied,
+        ArchiveDamaged,
+        ArchiveError,
+        ArchiveForeign,
+        ArchiveUnsafe,
+        BadInput,
+        BadLimit,
+        BadName,
+        BadRoot,
+        BadText,
+        BadTime,
+        BadVector,
+        Closed,
+        Conflict,
+        CubeNotFound,
+        EmbedderMismatch,
+        EmbedderUnavailable,
+        IdempotencyConflict,
+        ItemNotFound,
+        JobFailed,
+        MemosError,
+        MessageConflict,
+        NotFound,
+        SchemaTooNew,
+        StoreBusy,
+        StoreDamaged,
+        StoreError,
+        StoreFull,
+        VersionConflict,
+    )
+    from memos_engine.items import (
+        CaptureResult,
+        Change,
+        CheckReport,
+        Context,
+        ContextSource,
+        CubeRow,
+        CubeStats,
+        Edge,
+        Erased,
+        Hit,
+        ItemVersion,
+        Job,
+        KvDelete,
+        KvEntry,
+        KvPut,
+        MemoryItem,
+        Message,
+        Reason,
+        Scope,
+        Source,
+    )
+    from memos_engine.models.embed import FunctionEmbedder, SentenceEmbedder
+    from memos_engine.mos import MOS
+    from memos_engine.ports import Embedder
+
+__all__ = [
+    "MOS",
+    "AccessDenied",
+    "ArchiveDamaged",
+    "ArchiveError",
+    "ArchiveForeign",
+    "ArchiveUnsafe",
+    "AsyncMemCube",
+    "AsyncMemOS",
+    "BadInput",
+    "BadLimit",
+    "BadName",
+    "BadRoot",
+    "BadText",
+    "BadTime",
+    "BadVector",
+    "CaptureResult",
+    "Change",
+    "CheckReport",
+    "Closed",
+    "Conflict",
+    "Context",
+    "ContextSource",
+    "CubeNotFound",
+    "CubeRow",
+    "CubeStats",
+    "Edge",
+    "Embedder",
+    "EmbedderMismatch",
+    "EmbedderUnavailable",
+    "Erased",
+    "FunctionEmbedder",
+    "Hit",
+    "IdempotencyConflict",
+    "ItemNotFound",
+    "ItemVersion",
+    "Job",
+    "JobFailed",
+    "KvDelete",
+    "KvEntry",
+    "KvPut",
+    "MemCube",
+    "MemOS",
+    "MemReader",
+    "MemoryItem",
+    "MemosError",
+    "Message",
+    "MessageConflict",
+    "NotFound",
+    "Reason",
+    "SchemaTooNew",
+    "Scope",
+    "SentenceEmbedder",
+    "Source",
+    "StoreBusy",
+    "StoreDamaged",
+    "StoreError",
+    "StoreFull",
+    "VersionConflict",
+]
+
+_HOMES = {
+    "aio": ("AsyncMemCube", "AsyncMemOS"),
+    "capture.reader": ("MemReader",),
+    "cube": ("MemCube",),
+    "engine": ("MemOS",),
+    "errors": (
+        "AccessDenied",
+        "ArchiveDamaged",
+        "ArchiveError",
+        "ArchiveForeign",
+        "ArchiveUnsafe",
+        "BadInput",
+        "BadLimit",
+        "BadName",
+        "BadRoot",
+        "BadText",
+        "BadTime",
+        "BadVector",
+        "Closed",
+        "Conflict",
+        "CubeNotFound",
+        "EmbedderMismatch",
+        "EmbedderUnavailable",
+        "IdempotencyConflict",
+        "ItemNotFound",
+        "JobFailed",
+        "MemosError",
+        "MessageConflict",
+        "NotFound",
+        "SchemaTooNew",
+        "StoreBusy",
+        "StoreDamaged",
+        "StoreError",
+        "StoreFull",
+        "VersionConflict",
+    ),
+    "items": (
+        "CaptureResult",
+        "Change",
+        "CheckReport",
+        "Context",
+        "ContextSource",
+        "CubeRow",
+        "CubeStats",
+        "Edge",
+        "Erased",
+        "Hit",
+        "ItemVersion",
+        "Job",
+        "KvDelete",
+        "KvEntry",
+        "KvPut",
+        "MemoryItem",
+        "Message",
+        "Reason",
+        "Scope",
+        "Source",
+    ),
+    "models.embed": ("FunctionEmbedder", "SentenceEmbedder"),
+    "mos": ("MOS",),
+    "ports": ("Embedder",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module on first use."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

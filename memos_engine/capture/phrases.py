@@ -1,0 +1,66 @@
+"""A rule of time: trigger words, a pattern, and what the words mean. Beneath `dates` and its languages.
+
+A rule's pattern is tried only on a text that holds one of its triggers, since most turns name no time.
+Knows no language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TypeAlias
+
+from memos_engine.capture.windows import Window
+
+Meaning: TypeAlias = Callable[[re.Match[str], datetime], Window | None]
+"""What a match means, said at a moment. None means that the words name no certain time."""
+Found: TypeAlias = tuple[int, int, Window]
+"""Start inclusive, end exclusive, in characters of the text, and the window meant."""
+
+SENTENCE_REACH = 160
+"""Characters looked at on either side of a match for the rest of its sentence."""
+MATCHES_MAX = 100
+"""Matches of one rule in one text, first come: a text with more is a calendar or a log, not talk."""
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one family of time expressions is found and understood."""
+
+    triggers: tuple[str, ...]
+    """Lower-case strings, one of which must be in the text before the pattern is tried."""
+    pattern: re.Pattern[str]
+    meaning: Meaning
+
+
+def found(rules: Sequence[Rule], text: str, said_at: datetime) -> Iterator[Found]:
+    """Yield what the rules find, rule by rule; finds may overlap."""
+    lowered = text.lower()
+    for rule in rules:
+        if any(trigger in lowered for trigger in rule.triggers):
+            for match in islice(rule.pattern.finditer(text), MATCHES_MAX):
+                window = _window(rule, match, said_at)
+                if window is not None:
+                    yield match.start(), match.end(), window
+
+
+def sentence(match: re.Match[str]) -> str:
+    """Return the sentence around a match, as far as it is within reach."""
+    before = match.string[max(0, match.start() - SENTENCE_REACH) : match.start()]
+    after = match.string[match.end() : match.end() + SENTENCE_REACH]
+    ends = list(_SENTENCE_END.finditer(before))
+    first_end = _SENTENCE_END.search(after)
+    head = before[ends[-1].end() :] if ends else before
+    tail = after[: first_end.start()] if first_end else after
+    return f"{head}{match[0]}{tail}"
+
+
+def _window(rule: Rule, match: re.Match[str], said_at: datetime) -> Window | None:
+    try:
+        return rule.meaning(match, said_at)
+    except (ValueError, OverflowError):  # 30 February, 25 o'clock, or a year before the first
+        return None

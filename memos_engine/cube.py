@@ -1,0 +1,460 @@
+"""MemCube: one container of memories, as one principal may use it.
+
+Every public method checks the right it needs, validates what it was handed, and leaves the work to
+the shelf. A handle holds no state but who is asking: two handles on one cube share everything else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, overload
+
+from memos_engine.capture.validate import (
+    check_choice,
+    check_finite,
+    check_limit,
+    check_messages,
+    check_name,
+    check_share,
+    check_tags,
+    check_text,
+    check_time,
+    check_ttl,
+)
+from memos_engine.errors import AccessDenied
+from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, checked_filter
+from memos_engine.govern.access import ROOT, permits, principal_of
+from memos_engine.items import (
+    CaptureResult,
+    CheckReport,
+    Context,
+    CubeRow,
+    CubeStats,
+    Erased,
+    Hit,
+    ItemVersion,
+    Kind,
+    MemoryItem,
+    Message,
+    Right,
+    Scope,
+    Source,
+    Tier,
+    Visibility,
+    new_id,
+)
+from memos_engine.kv.entries import KeyValues
+from memos_engine.recall.tokens import tokens_at_most
+from memos_engine.shelf import Actor, TextShelf
+from memos_engine.store.rows import View, to_micros
+from memos_engine.upkeep import Progress, check_cube, cube_stats, dump_cube, rebuild_cube
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from memos_engine.fields import ItemFields, NewItem, Wanted
+    from memos_engine.ports import Clock, CountTokens
+
+SEARCH_LIMIT = 10
+SEARCH_MAX = 10_000
+BUDGET_TOKENS = 2_000
+BUDGET_MAX = 10_000_000
+
+
+class CubeHost(Protocol):
+    """What a cube's handle needs of the engine that opened it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The current moment."""
+        ...
+
+    def shelf(self, cube: str) -> TextShelf:
+        """The open shelf of a cube."""
+        ...
+
+    def right(self, cube: str, principal: str) -> Right | None:
+        """What the catalog says now."""
+        ...
+
+    def share(self, cube: str, principal: str, right: Right | None) -> None:
+        """Grant a right, or take it back (None)."""
+        ...
+
+    def grants(self, cube: str) -> dict[str, Right]:
+        """What was granted, by principal."""
+        ...
+
+
+class MemCube:
+    """One cube under one scope. Get it from `MemOS.cube`."""
+
+    def __init__(self, host: CubeHost, info: CubeRow, scope: Scope | None) -> None:
+        """`scope` None is the root's handle, which may do everything."""
+        self.info = info
+        self._host = host
+        self._scope = scope
+        self._principal = principal_of(scope)
+
+    def __repr__(self) -> str:
+        return f"MemCube({self.info.name!r}, owner={self.info.owner!r}, acting_as={self._principal!r})"
+
+    @property
+    def id(self) -> str:
+        """The cube's id, unique over all roots."""
+        return self.info.id
+
+    @property
+    def name(self) -> str:
+        """The cube's name, unique per owner."""
+        return self.info.name
+
+    # Write
+
+    def capture(
+        self,
+        messages: Sequence[Message],
+        *,
+        thread: str = "",
+        idempotency_key: str | None = None,
+        whole_thread: bool = False,
+    ) -> CaptureResult:
+        """Make what was said memory: every message verbatim, and what a reader draws from it.
+
+        Durable when it returns, all or nothing, found by the next recall. A message with an id is
+        captured once per thread, however often it is handed over.
+
+        Args:
+            messages: In the order they were said.
+            thread: The caller's name of the conversation.
+            idempotency_key: A retry with the same key and messages changes nothing and returns the same.
+            whole_thread: The messages are all of the thread, so that those without an id are
+                recognised by role, text, time and place among equals.
+
+        Raises:
+            AccessDenied: this scope may not write here.
+            BadInput: a message cannot be taken.
+            MessageConflict: an id was captured before with other content.
+            IdempotencyConflict: the key was used for other messages.
+            StoreError: nothing was stored.
+        """
+        actor = self._actor("write")
+        if thread:
+            check_name(thread, "thread")
+        if idempotency_key is not None:
+            check_name(idempotency_key, "idempotency_key")
+        return self._shelf.capture(
+            check_messages(messages),
+            actor,
+            thread=thread,
+            idempotency_key=idempotency_key,
+            whole_thread=whole_thread,
+        )
+
+    @overload
+    def add(self, text: str, **fields: Unpack[NewItem]) -> MemoryItem: ...
+
+    @overload
+    def add(self, text: list[str] | tuple[str, ...], **fields: Unpack[NewItem]) -> list[MemoryItem]: ...
+
+    def add(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        *,
+        kind: Kind = "note",
+        tier: Tier = "long_term",
+        event_at: datetime | None = None,
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
+        ttl: timedelta | None = None,
+        confidence: float = 1.0,
+        priority: float = 0.0,
+        tags: Sequence[str] = (),
+        source: Source | None = None,
+        visibility: Visibility = "cube",
+    ) -> MemoryItem | list[MemoryItem]:
+        """Write one item, or one for each text of a sequence, as they are; durable when it returns.
+
+        Args:
+            text: What to remember. A list returns a list, in order.
+            kind: Any kind but `concept` and `topic`, which the engine makes.
+            tier: Where it belongs.
+            event_at: When it happened, aware.
+            valid_from: From when it holds, inclusive.
+            valid_to: Until when it holds, exclusive.
+            ttl: After which it is no longer recalled.
+            confidence: 0..1.
+            priority: Any finite number; higher matters more.
+            tags: Free labels.
+            source: Where it comes from.
+            visibility: Who of those with a right on the cube may see it.
+
+        Raises:
+            AccessDenied: this scope may not write here.
+            BadInput: something cannot be taken.
+            StoreError: nothing was stored.
+        """
+        actor = self._actor("write")
+        single = isinstance(text, str)
+        texts = [text] if isinstance(text, str) else list(text)
+        check_limit(len(texts), "the number of texts", least=0)
+        now = self._host.clock()
+        made = MemoryItem(
+            "", self.id, check_choice(kind, KINDS, "kind"), "", check_choice(tier, TIERS, "tier"),
+            session=self._scope.session if self._scope else None, author=self._principal,
+            event_at=check_time(event_at, "event_at"), valid_from=check_time(valid_from, "valid_from"),
+            valid_to=check_time(valid_to, "valid_to"), expires_at=check_ttl(ttl, now), created_at=now, updated_at=now,
+            confidence=check_share(confidence, "confidence"), priority=check_finite(priority, "priority"),
+            tags=check_tags(tags), sources=() if source is None else (source,),
+            visibility=check_choice(visibility, VISIBILITIES, "visibility"),
+        )  # fmt: skip
+        items = [
+            dataclasses.replace(made, id=new_id(), text=check_text(t, "text" if single else f"text[{n}]"))
+            for n, t in enumerate(texts)
+        ]
+        self._shelf.add(items, actor)
+        return items[0] if single else items
+
+    def update(
+        self, item_id: str, *, expect_version: int | None = None, **fields: Unpack[ItemFields]
+    ) -> MemoryItem:
+        """Make a new version of an item with other fields; the old version stays in its history.
+
+        Args:
+            item_id: Which item.
+            expect_version: Refuse when the stored version is another. None: the version read in this call.
+            **fields: Fields of the item to change: text, kind, tier, tags, confidence, priority, event_at,
+                valid_from, valid_to, ttl (from now; None for ever), visibility, state.
+
+        Raises:
+            AccessDenied: this scope may not write here.
+            ItemNotFound: it is not in this cube, or not yours to see.
+            VersionConflict: it was changed meanwhile.
+            BadInput: a field cannot be taken.
+        """
+        actor = self._actor("write")
+        changes = checked_fields(fields, self._host.clock())
+        return self._shelf.update(
+            check_name(item_id, "item_id"),
+            lambda item: dataclasses.replace(item, **changes),
+            actor,
+            expect_version,
+        )
+
+    def forget(self, item_id: str | Sequence[str], *, sources: bool = False) -> Erased:
+        """Erase items everywhere, with their versions and what is derived only from them; a tombstone stays.
+
+        A forgotten turn is not captured again when its thread is handed over once more.
+
+        Args:
+            item_id: Which item, or several: all or none.
+            sources: Erase the episodes they were derived from too.
+
+        Raises:
+            AccessDenied: this scope may not write here.
+            ItemNotFound: one is not in this cube, or not yours to see; nothing was erased.
+        """
+        actor = self._actor("write")
+        ids = [item_id] if isinstance(item_id, str) else list(item_id)
+        return self._shelf.forget([check_name(i, "item_id") for i in ids], actor, sources=sources)
+
+    # Read
+
+    def recall(
+        self,
+        query: str,
+        *,
+        budget_tokens: int = BUDGET_TOKENS,
+        count_tokens: CountTokens | None = None,
+        **wanted: Unpack[Wanted],
+    ) -> Context:
+        """What is needed for `query`, rendered for a prompt within a token budget; empty when nothing matches.
+
+        Args:
+            query: A question or the turn to be answered.
+            budget_tokens: The context's text never costs more, by `count_tokens`.
+            count_tokens: Tokens of a text for the model that will read it. None: an upper bound for any
+                byte-level tokenizer (see `recall/tokens.py`), about four times what English costs.
+            **wanted: What to look among, as in `search`.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            BadInput: the query, the budget or a filter cannot be taken.
+        """
+        actor = self._actor("read")
+        return self._shelf.recall(
+            check_text(query, "query"),
+            actor,
+            budget_tokens=check_limit(budget_tokens, "budget_tokens", most=BUDGET_MAX),
+            count_tokens=count_tokens or tokens_at_most,
+            wanted=checked_filter(wanted),
+        )
+
+    def search(self, query: str, *, limit: int = SEARCH_LIMIT, **wanted: Unpack[Wanted]) -> list[Hit]:
+        """The best items for `query`, best first, each with its reasons; empty when nothing matches.
+
+        Args:
+            query: Words or a question.
+            limit: At most so many hits.
+            **wanted: kinds, thread, speaker, since (inclusive) and until (exclusive) on `event_at`.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            BadInput: the query, the limit or a filter cannot be taken.
+        """
+        actor = self._actor("read")
+        check_limit(limit, "limit", most=SEARCH_MAX)
+        return self._shelf.search(
+            check_text(query, "query"), actor, limit=limit, wanted=checked_filter(wanted)
+        )
+
+    def get(self, item_id: str) -> MemoryItem:
+        """One item, of any state.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            ItemNotFound: it is not in this cube, or not yours to see.
+        """
+        actor = self._actor("read")
+        return self._shelf.get(check_name(item_id, "item_id"), actor.view)
+
+    def history(self, item_id: str) -> list[ItemVersion]:
+        """Every version of an item, oldest first; the last is the current one.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            ItemNotFound: it is not in this cube, or not yours to see.
+        """
+        actor = self._actor("read")
+        return self._shelf.history(check_name(item_id, "item_id"), actor.view)
+
+    def list(self, *, limit: int = 100, offset: int = 0, **wanted: Unpack[Wanted]) -> list[MemoryItem]:
+        """Items, newest first.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            BadInput: a limit or a filter cannot be taken.
+        """
+        actor = self._actor("read")
+        check_limit(limit, "limit")
+        check_limit(offset, "offset", least=0, most=BUDGET_MAX)
+        return self._shelf.select(checked_filter(wanted, kinds=KINDS), actor.view, limit=limit, offset=offset)
+
+    @property
+    def kv(self) -> KeyValues:
+        """The key-value entries of this cube: JSON objects under a namespace and a key."""
+        return KeyValues(self.id, lambda: self._shelf, self._actor, self._host.clock)
+
+    # Upkeep
+
+    def stats(self) -> CubeStats:
+        """Counts and sizes.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+        """
+        self._actor("read")
+        return cube_stats(self._shelf)
+
+    def check(self) -> CheckReport:
+        """Compare the truth with itself and with every projection; changes nothing.
+
+        Raises:
+            AccessDenied: only the owner may.
+        """
+        self._actor("owner")
+        return check_cube(self._shelf)
+
+    def rebuild(self) -> CheckReport:
+        """Make words, page and index anew from the truth, then check.
+
+        Raises:
+            AccessDenied: only the owner may.
+        """
+        self._actor("owner")
+        return rebuild_cube(self._shelf, self._principal)
+
+    def dump(
+        self,
+        path: str | Path,
+        *,
+        kinds: Sequence[Kind] | None = None,
+        overwrite: bool = False,
+        progress: Progress = None,
+    ) -> Path:
+        """Write the cube to a folder, or to one file when `path` ends in `.tar.zst`: checksummed and atomic.
+
+        Args:
+            path: Where to; must not exist unless `overwrite`.
+            kinds: Which kinds of items; None for all.
+            overwrite: Replace what is there.
+            progress: Called with (done, total) items.
+
+        Raises:
+            AccessDenied: only the owner may: a dump holds what others keep private.
+            StoreError: it cannot be written; nothing is left at `path`.
+        """
+        self._actor("owner")
+        return dump_cube(
+            self._shelf,
+            Path(path),
+            name=self.name,
+            clock=self._host.clock,
+            kinds=kinds,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def grant(self, scope: Scope, right: Right) -> None:
+        """Let another principal read, or read and write, this cube.
+
+        Raises:
+            AccessDenied: only the owner may.
+            BadInput: the right is neither `read` nor `write`.
+        """
+        self._actor("owner")
+        self._host.share(self.id, principal_of(scope), check_choice(right, ("read", "write"), "right"))
+
+    def revoke(self, scope: Scope) -> None:
+        """Take back what `grant` gave; in effect at the next call, in every process.
+
+        Raises:
+            AccessDenied: only the owner may.
+        """
+        self._actor("owner")
+        self._host.share(self.id, principal_of(scope), None)
+
+    def grants(self) -> dict[str, Right]:
+        """What was granted, by principal; the owner is not in it.
+
+        Raises:
+            AccessDenied: only the owner may.
+        """
+        self._actor("owner")
+        return self._host.grants(self.id)
+
+    @property
+    def _shelf(self) -> TextShelf:
+        return self._host.shelf(self.id)
+
+    def _actor(self, needed: Right) -> Actor:
+        """Who acts, once the right is there: the only place that decides it.
+
+        Raises:
+            AccessDenied: the principal's right on this cube does not include `needed`.
+        """
+        session = self._scope.session if self._scope else None
+        held = "owner" if self._principal == ROOT else self._host.right(self.id, self._principal)
+        if not permits(held, needed):
+            raise AccessDenied(
+                f"{self._principal!r} may not {needed} this cube: its owner can allow it with cube.grant(scope, right)"
+            )
+        now = to_micros(self._host.clock())
+        assert now is not None, "a clock returns aware times"
+        sees_all = self._principal == ROOT
+        return Actor(
+            self._principal, self._scope or Scope(), View(None if sees_all else self._principal, session, now)
+        )

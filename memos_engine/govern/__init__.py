@@ -1,0 +1,1 @@
+"""Who may, what was, and whether the record of it is whole."""

@@ -1,0 +1,118 @@
+"""Conditions on a JSON value, as key-value stores know them. Pure.
+
+A path names a field, `a.b` going into objects; a key that holds a dot itself is tried first. An
+unknown operator is an error, never an empty result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from memos_engine.errors import BadInput
+
+_MISSING = object()
+_Condition = Mapping[str, Any]
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """A comparison that is false for missing or unlike values instead of failing."""
+
+    def compared(found: Any, wanted: Any) -> bool:
+        alike = isinstance(found, str) and isinstance(wanted, str)
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (found, wanted))
+        return (alike or numbers) and compare(found, wanted)
+
+    return compared
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    """JSON equality: `true` is not 1."""
+    if isinstance(found, bool) != isinstance(wanted, bool):
+        return False
+    return bool(found == wanted) and found is not _MISSING
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": _equal,
+    "$ne": lambda found, wanted: not _equal(found, wanted),
+    "$gt": _ordered(lambda a, b: a > b),
+    "$gte": _ordered(lambda a, b: a >= b),
+    "$lt": _ordered(lambda a, b: a < b),
+    "$lte": _ordered(lambda a, b: a <= b),
+    "$in": lambda found, wanted: any(_equal(found, each) for each in wanted),
+    "$nin": lambda found, wanted: not any(_equal(found, each) for each in wanted),
+    "$exists": lambda found, wanted: (found is not _MISSING) == wanted,
+    "$contains": lambda found, wanted: (
+        (isinstance(found, list) and any(_equal(each, wanted) for each in found))
+        or (isinstance(found, str) and isinstance(wanted, str) and wanted in found)
+    ),
+}
+
+
+def validated(condition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the condition unchanged.
+
+    Raises:
+        BadInput: it is no mapping, or holds an unknown operator or a wrong operand.
+    """
+    if not isinstance(condition, Mapping):
+        raise BadInput(f"filter is a {type(condition).__name__}: hand over a dict, as in {{'field': value}}")
+    for name, wanted in condition.items():
+        if not isinstance(name, str):
+            raise BadInput(f"filter key {name!r} is no str: name a field or an operator")
+        if name in ("$and", "$or"):
+            if not isinstance(wanted, list) or not wanted:
+                raise BadInput(f"{name} needs a list of conditions, not {wanted!r}")
+            for part in wanted:
+                validated(part)
+        elif name.startswith("$"):
+            raise BadInput(f"operator {name!r} needs a field before it, as in {{'age': {{'$gt': 3}}}}")
+        elif _is_operators(wanted):
+            _validate_operators(wanted)
+    return condition
+
+
+def _is_operators(wanted: Any) -> bool:
+    return isinstance(wanted, Mapping) and any(
+        isinstance(name, str) and name.startswith("$") for name in wanted
+    )
+
+
+def _validate_operators(wanted: Mapping[str, Any]) -> None:
+    for name, operand in wanted.items():
+        if name not in _OPERATORS:
+            raise BadInput(f"unknown operator {name!r}: known are {', '.join(_OPERATORS)}, $and, $or")
+        if name in ("$in", "$nin") and not isinstance(operand, list):
+            raise BadInput(f"{name} needs a list, not {operand!r}")
+        if name == "$exists" and not isinstance(operand, bool):
+            raise BadInput(f"$exists needs true or false, not {operand!r}")
+
+
+def matches(condition: _Condition, value: Mapping[str, Any]) -> bool:
+    """Whether `value` meets a validated condition; an empty one is met by all."""
+    return all(_meets(name, wanted, value) for name, wanted in condition.items())
+
+
+def _meets(name: str, wanted: Any, value: Mapping[str, Any]) -> bool:
+    if name == "$and":
+        return all(matches(part, value) for part in wanted)
+    if name == "$or":
+        return any(matches(part, value) for part in wanted)
+    found = _field(value, name)
+    if _is_operators(wanted):
+        return all(_OPERATORS[operator](found, operand) for operator, operand in wanted.items())
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return matches(wanted, found)
+    return _equal(found, wanted)
+
+
+def _field(value: Mapping[str, Any], path: str) -> Any:
+    if path in value:
+        return value[path]
+    found: Any = value
+    for name in path.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return _MISSING
+        found = found[name]
+    return found

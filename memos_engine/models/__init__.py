@@ -1,0 +1,1 @@
+"""Language and embedding models behind the ports; loaded on first use, never on import."""

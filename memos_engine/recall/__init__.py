@@ -1,0 +1,1 @@
+"""What comes back: a query becomes ranked hits, and hits become a context within a budget."""

@@ -1,0 +1,53 @@
+"""Which jobs a cube's state calls for. Pure: facts in, jobs out; enqueueing twice does no harm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memos_engine.items import NewJob, Revision
+
+INDEX_ABOVE = 30_000
+"""Vectors up to which an exact scan is as fast as the index (the crossover that was measured)."""
+INDEX_BATCH = 1_000
+"""Vectors outside the index that are worth a job; until then they are scanned exactly."""
+ERASE_PRIORITY = 30
+EXPIRE_PRIORITY = 20
+INDEX_PRIORITY = 10
+ORGANISE_PRIORITY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CubeFacts:
+    """What policy looks at, as counts of one moment."""
+
+    cube: str
+    revision: Revision
+    organised_to: Revision = 0
+    """Revision up to which the tree was organised."""
+    vectors: int = 0
+    unindexed: int = 0
+    """Vectors that the index does not hold yet."""
+    erased_in_index: int = 0
+    """Vectors that were erased and that the index still holds."""
+    expired: int = 0
+    """Items whose time is over and that are still in a live state."""
+
+
+def jobs_due(
+    facts: CubeFacts, *, index_above: int = INDEX_ABOVE, index_batch: int = INDEX_BATCH
+) -> tuple[NewJob, ...]:
+    """The jobs that are due, the most urgent first.
+
+    Erased vectors leave the index whatever its size; new ones enter it in batches once the cube
+    has more than `index_above` vectors.
+    """
+    due = []
+    if facts.erased_in_index > 0:
+        due.append(NewJob(facts.cube, "index", priority=ERASE_PRIORITY))
+    if facts.expired > 0:
+        due.append(NewJob(facts.cube, "expire", priority=EXPIRE_PRIORITY))
+    if facts.erased_in_index == 0 and facts.vectors > index_above and facts.unindexed >= index_batch:
+        due.append(NewJob(facts.cube, "index", priority=INDEX_PRIORITY))
+    if facts.revision > facts.organised_to:
+        due.append(NewJob(facts.cube, "organise", priority=ORGANISE_PRIORITY))
+    return tuple(due)

@@ -1,0 +1,405 @@
+"""The text shelf of one cube: capture, write, search and recall, once rights are settled.
+
+It brings the stages together: capture decides, the store keeps, recall ranks. It trusts its caller
+(`cube.py`) to have checked who may do what, and passes on the View through which reads look.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_engine.capture.reader import MemReader, Turn
+from memos_engine.capture.reconcile import (
+    ReadTurn,
+    Slot,
+    digest,
+    message_keys,
+    names_of,
+    plan,
+    settle,
+    speaker_of,
+    texts_of,
+)
+from memos_engine.errors import BadInput, IdempotencyConflict, ItemNotFound, VersionConflict
+from memos_engine.items import (
+    CaptureResult,
+    Context,
+    Erased,
+    Filter,
+    Hit,
+    ItemVersion,
+    MemoryItem,
+    Message,
+    Scope,
+)
+from memos_engine.models.embed import checked
+from memos_engine.ports import Clock, CountTokens, CubeSearch, Embedder, Entry, Vectors
+from memos_engine.recall.context import pack
+from memos_engine.recall.retrieve import retrieve
+from memos_engine.store.paths import texts_at
+from memos_engine.store.resident import Resident
+from memos_engine.store.rows import View, is_indexed
+from memos_engine.store.writing import turn_hash
+
+if TYPE_CHECKING:
+    from memos_engine.store.reading import CubeReader, EmbedderRow
+    from memos_engine.store.sqlite import CubeFile
+    from memos_engine.store.writing import CubeWriter
+
+NamedVectors: TypeAlias = dict[str, NDArray[np.float32]]
+"""Vectors (D,) of an item by name."""
+RECALL_HITS = (20, 200)
+"""Least and most hits that a recall ranks for its budget."""
+TOKENS_PER_LINE = 12  # a short line; a budget holds about so many tokens per hit at least
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts on the shelf, rights already checked."""
+
+    principal: str
+    scope: Scope
+    view: View
+
+
+class _Search:
+    """A `CubeSearch` over one read transaction, one viewer and one filter."""
+
+    def __init__(self, reader: CubeReader, resident: Resident, wanted: Filter, view: View) -> None:
+        self._reader = reader
+        self._resident = resident
+        self._view = view
+        self._allowed = reader.allowed(wanted, view)
+
+    def nearest(self, row: NDArray[np.float32], limit: int) -> list[tuple[int, float]]:
+        return self._resident.nearest(self._reader, row, limit, self._allowed)
+
+    def keyword(self, text: str, limit: int) -> list[tuple[int, float]]:
+        return self._reader.keyword(text, limit, self._allowed)
+
+    def items(self, refs: Sequence[int]) -> Mapping[int, MemoryItem]:
+        return self._reader.items(refs, self._view)
+
+    def derived_from(self, refs: Sequence[int]) -> Mapping[int, Sequence[int]]:
+        return self._reader.derived_from(refs)
+
+
+class TextShelf:
+    """Plaintext memory of one cube. Thread-safe."""
+
+    def __init__(self, file: CubeFile, embedder: Embedder, clock: Clock, reader: MemReader) -> None:
+        """Serve `file` with `embedder`; the page of vectors is read at the first search."""
+        self.file = file
+        self.resident = Resident(file.folder)
+        self._embedder = embedder
+        self._clock = clock
+        self._reader = reader
+
+    def rest(self) -> None:
+        """Free the page and idle connections; the next use brings them back."""
+        self.resident.drop_page()
+        self.file.rest()
+
+    def close(self) -> None:
+        """Release the page, the index and the file. A second call does nothing."""
+        self.resident.close()
+        self.file.close()
+
+    # Write
+
+    def capture(
+        self,
+        messages: Sequence[Message],
+        actor: Actor,
+        *,
+        thread: str,
+        idempotency_key: str | None,
+        whole_thread: bool,
+    ) -> CaptureResult:
+        """Make every message an episode, with what the reader drafts from it, in one durable commit."""
+        keys = message_keys(messages, whole_thread=whole_thread)
+        call = None if idempotency_key is None else (idempotency_key, digest(messages, thread))
+        with self.file.read() as reader:
+            earlier = _earlier(reader, call)
+            slots = _settled(reader, thread, messages, keys)
+            if earlier is not None:
+                return earlier
+            if call is None and all(slot.new is None for slot in slots):
+                return _capture_result(slots, {}, (), reader.revision())
+        now = self._clock()
+        turns = self._read(messages, keys, {slot.new for slot in slots if slot.new is not None}, now)
+
+        def work(writer: CubeWriter) -> CaptureResult:
+            earlier = _earlier(writer, call)
+            if earlier is not None:
+                return earlier
+            slots = _settled(writer, thread, messages, keys)  # another writer may have been faster
+            places = sorted({slot.new for slot in slots if slot.new is not None})
+            fresh = [turns[place] for place in places]
+            made = plan(
+                fresh, cube=self.file.cube, author=actor.principal, scope=actor.scope, thread=thread, now=now,
+                last=writer.last_turn(thread),
+                concepts=writer.concepts({name for turn in fresh for name in names_of(turn)}),
+            )  # fmt: skip
+            self._add(writer, made.entries)
+            writer.link(made.edges)
+            written = dict(zip(places, made.episodes, strict=True))
+            result = _capture_result(slots, written, made.derived, writer.revision())
+            if call is not None:
+                writer.remember_call(*call, json.dumps(dataclasses.asdict(result)))
+            return result
+
+        return self.file.write(
+            work,
+            principal=actor.principal,
+            action="capture",
+            detail=lambda result: {"new": result.new, "derived": len(result.derived)},
+        )
+
+    def _read(
+        self, messages: Sequence[Message], keys: Sequence[str | None], places: set[int], now: datetime
+    ) -> dict[int, ReadTurn]:
+        """The messages at `places`, dated, read and with their vectors: all that needs no lock."""
+        speakers = tuple({message.name for message in messages if message.name})
+        turns: dict[int, ReadTurn] = {}
+        for place in sorted(places):
+            message = messages[place]
+            at = message.at or now + timedelta(microseconds=place)  # order within a call is kept
+            message = dataclasses.replace(message, at=at)
+            reading = self._reader.read(Turn(message.text, speaker_of(message), message.role, at, speakers))
+            turns[place] = ReadTurn(message, keys[place], reading)
+        texts = [text for turn in turns.values() for text in texts_of(turn)]
+        rows = iter(self._embed(texts))
+        return {
+            place: dataclasses.replace(
+                turn, vector=next(rows), draft_vectors=tuple(next(rows) for _ in turn.reading.drafts)
+            )
+            for place, turn in turns.items()
+        }
+
+    def add(self, items: Sequence[MemoryItem], actor: Actor) -> list[MemoryItem]:
+        """Write items as they are, in one durable commit."""
+        vectors = self.embedded([(item, ()) for item in items])
+        entries = [Entry(item, named) for item, named in zip(items, vectors, strict=True)]
+        self.file.write(
+            lambda writer: self._add(writer, entries),
+            principal=actor.principal,
+            action="add",
+            detail=lambda refs: {"new": len(refs)},
+        )
+        return list(items)
+
+    def _add(self, writer: CubeWriter, entries: Sequence[Entry]) -> list[int]:
+        return writer.add(entries, self.embedder_row(writer, entries))
+
+    def embedder_row(self, writer: CubeWriter, entries: Sequence[Entry]) -> EmbedderRow | None:
+        """The stored row of the embedder that made the entries' vectors."""
+        row = next((row for entry in entries for row in entry.vectors.values()), None)
+        return None if row is None else writer.use_embedder(self._embedder.fingerprint, len(row))
+
+    def update(
+        self,
+        item_id: str,
+        change: Callable[[MemoryItem], MemoryItem],
+        actor: Actor,
+        expect_version: int | None,
+    ) -> MemoryItem:
+        """Make `change(item)` the item's next version, in one durable commit."""
+        with self.file.read() as reader:
+            before = _current(reader, item_id, actor.view)
+        after = change(before)
+        if after.text != before.text and before.key is not None:
+            raise BadInput(
+                f"item {item_id!r} is the entry {before.key!r}: change it with cube.kv.put(namespace, key, value)"
+            )
+        vectors: NamedVectors = self.embedded([(after, ())])[0] if _reads_otherwise(before, after) else {}
+
+        def work(writer: CubeWriter) -> MemoryItem:
+            current = _current(writer, item_id, actor.view)
+            if current.version != (before.version if expect_version is None else expect_version):
+                raise VersionConflict(
+                    f"item {item_id!r} is at version {current.version}, not {expect_version or before.version}: "
+                    "read it again with get, then repeat the change"
+                )
+            item = dataclasses.replace(after, version=current.version + 1, updated_at=self._clock())
+            entry = Entry(item, vectors)
+            n = writer.ref(item_id, actor.view)
+            assert n is not None, "the item was just read"
+            writer.replace(n, entry, self.embedder_row(writer, [entry]))
+            return item
+
+        return self.file.write(
+            work,
+            principal=actor.principal,
+            action="update",
+            detail=lambda item: {"item": item.id, "to": item.version},
+        )
+
+    def forget(self, ids: Sequence[str], actor: Actor, *, sources: bool) -> Erased:
+        """Erase items everywhere in the cube, in one durable commit; a tombstone stays."""
+
+        def work(writer: CubeWriter) -> Erased:
+            refs = []
+            for item_id in ids:
+                n = writer.ref(item_id, actor.view)
+                if n is None:
+                    raise ItemNotFound(_no_item(item_id))
+                refs.append(n)
+            erased, versions = writer.erase(writer.with_derived(refs, sources=sources))
+            return Erased(tuple(erased), versions, writer.revision())
+
+        erased = self.file.write(
+            work,
+            principal=actor.principal,
+            action="forget",
+            detail=lambda erased: {"items": list(erased.items)},
+        )
+        return dataclasses.replace(erased, purged=self.file.checkpoint())
+
+    # Read
+
+    def search(self, query: str, actor: Actor, *, limit: int, wanted: Filter) -> list[Hit]:
+        """The best hits for a query."""
+        return self._retrieve(query, actor, limit, wanted, said_once=False)
+
+    def recall(
+        self, query: str, actor: Actor, *, budget_tokens: int, count_tokens: CountTokens, wanted: Filter
+    ) -> Context:
+        """The best context for a query within a budget."""
+        least, most = RECALL_HITS
+        limit = min(max(budget_tokens // TOKENS_PER_LINE, least), most)
+        return pack(self._retrieve(query, actor, limit, wanted, said_once=True), budget_tokens, count_tokens)
+
+    def _retrieve(
+        self, query: str, actor: Actor, limit: int, wanted: Filter, *, said_once: bool
+    ) -> list[Hit]:
+        with self._searching(wanted, actor.view) as (reader, search):
+            row = None if reader.embedder() is None else self._embed([query])[0]
+            return retrieve(search, query, row, limit=limit, said_once=said_once)
+
+    @contextmanager
+    def _searching(self, wanted: Filter, view: View) -> Iterator[tuple[CubeReader, CubeSearch]]:
+        with self.file.read() as reader:
+            yield reader, _Search(reader, self.resident, wanted, view)
+
+    def get(self, item_id: str, view: View) -> MemoryItem:
+        """One item of any state.
+
+        Raises:
+            ItemNotFound: it is not in this cube, or not seen through `view`.
+        """
+        with self.file.read() as reader:
+            return _current(reader, item_id, view)
+
+    def history(self, item_id: str, view: View) -> list[ItemVersion]:
+        """Every version of an item, oldest first.
+
+        Raises:
+            ItemNotFound: it is not in this cube, or not seen through `view`.
+        """
+        with self.file.read() as reader:
+            versions = reader.history(item_id, view)
+        if not versions:
+            raise ItemNotFound(_no_item(item_id))
+        return versions
+
+    def select(
+        self, wanted: Filter, view: View, *, limit: int, offset: int, order: str = "n DESC"
+    ) -> list[MemoryItem]:
+        """Items, newest first."""
+        with self.file.read() as reader:
+            return reader.select(wanted, view, limit=limit, offset=offset, order=order)
+
+    # Vectors
+
+    def embedded(
+        self, items: Sequence[tuple[MemoryItem, Sequence[str]]], embedder: Embedder | None = None
+    ) -> list[NamedVectors]:
+        """The vectors of items by name, in one batch; no names: those of the item's kind."""
+        asked = [texts_by_name(item, names) for item, names in items]
+        rows = iter(self._embed([text for texts in asked for text in texts.values()], embedder))
+        return [{name: next(rows) for name in texts} for texts in asked]
+
+    def _embed(self, texts: Sequence[str], embedder: Embedder | None = None) -> Vectors:
+        if not texts:
+            return np.empty((0, 1), np.float32)
+        return checked((embedder or self._embedder).embed(texts), len(texts), None)
+
+
+def texts_by_name(item: MemoryItem, names: Sequence[str] = ()) -> dict[str, str]:
+    """What is embedded for an item: `turn` with its speaker, `text` as it is, or fields of a value by their path."""
+    if item.key is not None:
+        paths = dict.fromkeys(name.rsplit("#", 1)[0] for name in names) or ("$",)
+        return {
+            f"{path}#{n}": text for path in paths for n, text in enumerate(texts_at(item.value or {}, path))
+        }
+    if item.kind == "episode":
+        return {"turn": f"{item.speaker}: {item.text}" if item.speaker else item.text}
+    return {"text": item.text}
+
+
+def _reads_otherwise(before: MemoryItem, after: MemoryItem) -> bool:
+    """Whether an update calls for new vectors: other words, or back into search."""
+    return texts_by_name(before) != texts_by_name(after) or (is_indexed(after) and not is_indexed(before))
+
+
+def _earlier(reader: CubeReader, call: tuple[str, bytes] | None) -> CaptureResult | None:
+    """The result of the same call made before.
+
+    Raises:
+        IdempotencyConflict: the key was used for other messages.
+    """
+    stored = None if call is None else reader.call(call[0])
+    if call is None or stored is None:
+        return None
+    if stored[0] != call[1]:
+        raise IdempotencyConflict(
+            f"idempotency key {call[0]!r} was used for other messages: use a new key for a new call"
+        )
+    fields = json.loads(stored[1])
+    for name in ("episodes", "derived", "forgotten"):
+        fields[name] = tuple(fields[name])
+    return CaptureResult(**fields)
+
+
+def _settled(
+    reader: CubeReader, thread: str, messages: Sequence[Message], keys: Sequence[str | None]
+) -> list[Slot]:
+    named = [key for key in keys if key is not None]
+    stored = reader.turns(thread, named)
+    hashes = {turn_hash(thread, key): key for key in named}
+    erased = {hashes[found] for found in reader.erased_turns(list(hashes))}
+    return settle(messages, keys, stored, erased, thread)
+
+
+def _capture_result(
+    slots: Sequence[Slot], written: Mapping[int, str], derived: tuple[str, ...], revision: int
+) -> CaptureResult:
+    ids = [slot.stored or (None if slot.new is None else written[slot.new]) for slot in slots]
+    return CaptureResult(
+        tuple(item_id for item_id in ids if item_id is not None),
+        derived,
+        len(written),
+        tuple(slot.erased for slot in slots if slot.erased is not None),
+        revision,
+    )
+
+
+def _current(reader: CubeReader, item_id: str, view: View) -> MemoryItem:
+    versions = reader.history(item_id, view)
+    if not versions:
+        raise ItemNotFound(_no_item(item_id))
+    return versions[-1].item
+
+
+def _no_item(item_id: str) -> str:
+    return f"no item {item_id!r} in this cube that you may see: search for it again, it may have been erased"

@@ -1,0 +1,1 @@
+"""What is true, and its projections: SQLite holds the truth; page, words and Chroma can be rebuilt from it."""

@@ -1,0 +1,147 @@
+"""What capture and the tree ask of the truth: edges, nodes, turns of a thread, calls made before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from memos_engine.items import Edge
+from memos_engine.ports import StoredTurn
+from memos_engine.store.questions import Questions, at, chunks, marks
+from memos_engine.store.rows import LIVE
+
+
+class GraphQuestions(Questions):
+    """Questions about edges, nodes and turns."""
+
+    def edges(self, item_id: str) -> list[Edge]:
+        """Edges out of and into an item."""
+        rows = self.rows(
+            "SELECT s.id, e.kind, t.id, e.weight FROM edges e JOIN items s ON s.n = e.source"
+            " JOIN items t ON t.n = e.target WHERE s.id = ?1 UNION "
+            "SELECT s.id, e.kind, t.id, e.weight FROM edges e JOIN items s ON s.n = e.source"
+            " JOIN items t ON t.n = e.target WHERE t.id = ?1",
+            [item_id],
+        )
+        return [Edge(*row) for row in rows]
+
+    def all_edges(self) -> Iterator[tuple[int, str, int, float]]:
+        """Every edge by refs: source, kind, target, weight."""
+        yield from self.rows("SELECT source, kind, target, weight FROM edges ORDER BY source, kind, target")
+
+    def concepts(self, names: Collection[str]) -> dict[str, str]:
+        """Ids of the concept nodes of `names`, by name."""
+        rows = self.rows(
+            f"SELECT text, id FROM items WHERE kind = 'concept' AND text IN ({marks(names)})", list(names)
+        )
+        return dict(rows)
+
+    def derived_from(self, refs: Sequence[int]) -> dict[int, list[int]]:
+        """For each of `refs` that was derived: the refs it was derived from."""
+        found: dict[int, list[int]] = {}
+        for part in chunks(refs):
+            for source, target in self.rows(
+                f"SELECT source, target FROM edges WHERE kind = 'derived_from' AND source IN ({marks(part)})",
+                part,
+            ):
+                found.setdefault(source, []).append(target)
+        return found
+
+    def neighbourhood(self, refs: Iterable[int]) -> dict[tuple[str, str, str], list[Edge]]:
+        """Id, kind and text of `refs` and of what lies one or two edges on, with the edges out of each."""
+        near = set(refs)
+        for _ in range(2):
+            for part in chunks(sorted(near)):
+                rows = self.rows(
+                    f"SELECT target FROM edges WHERE kind IN ('mentions', 'parent') AND source IN ({marks(part)})"
+                    " UNION SELECT s.source FROM edges s WHERE s.kind = 'parent' AND s.target IN"
+                    f" (SELECT target FROM edges WHERE kind = 'mentions' AND source IN ({marks(part)}))",
+                    [*part, *part],
+                )
+                near.update(row[0] for row in rows)
+        found: dict[tuple[str, str, str], list[Edge]] = {}
+        for part in chunks(sorted(near)):
+            for row in self.rows(f"SELECT id, kind, text FROM items WHERE n IN ({marks(part)})", part):
+                found[row] = []
+            names = {node[0]: node for node in found}
+            for edge in self.rows(
+                "SELECT s.id, e.kind, t.id, e.weight FROM edges e JOIN items s ON s.n = e.source"
+                f" JOIN items t ON t.n = e.target WHERE e.source IN ({marks(part)})",
+                part,
+            ):
+                found[names[edge[0]]].append(Edge(*edge))
+        return found
+
+    def changed(self, *, since: int, kinds: Sequence[str], limit: int) -> list[tuple[int, int]]:
+        """Sequence numbers and refs of items of `kinds` that changed after `since`, oldest change first."""
+        return self.rows(
+            "SELECT c.seq, c.item FROM changes c JOIN items i ON i.n = c.item"
+            f" WHERE c.seq > ? AND i.kind IN ({marks(kinds)}) ORDER BY c.seq LIMIT ?",
+            [since, *kinds, limit],
+        )
+
+    def topic(self, text: str) -> str | None:
+        """Id of the topic node with this text."""
+        found: str | None = self.value(
+            "SELECT id FROM items WHERE kind = 'topic' AND text = ? ORDER BY n LIMIT 1", [text]
+        )
+        return found
+
+    def expired(self, now: int, limit: int) -> list[int]:
+        """Refs of live items whose time is over."""
+        rows = self.rows(
+            f"SELECT n FROM items WHERE expires_at <= ? AND state IN ({marks(LIVE)}) ORDER BY expires_at LIMIT ?",
+            [now, *LIVE, limit],
+        )
+        return [row[0] for row in rows]
+
+    # Turns
+
+    def turns(self, thread: str, keys: Collection[str]) -> dict[str, StoredTurn]:
+        """Episodes of `thread` by their message key, with the text they were captured with."""
+        found: dict[str, StoredTurn] = {}
+        for part in chunks(list(keys)):
+            for key, id_, text, role, said_at, version in self.rows(
+                "SELECT message_key, id, text, role, event_at, version FROM items"
+                f" WHERE thread = ? AND message_key IN ({marks(part)})",
+                [thread, *part],
+            ):
+                first = text if version == 1 else self._first_text(id_) or text
+                found[key] = StoredTurn(id_, first, role, at(said_at), None)
+        return found
+
+    def _first_text(self, item_id: str) -> str | None:
+        """The text of an item's first version that had another text than the current one."""
+        found: str | None = self.value(
+            "SELECT json_extract(v.state, '$.text') FROM versions v JOIN items i ON i.n = v.item"
+            " WHERE i.id = ? AND json_extract(v.state, '$.text') IS NOT NULL ORDER BY v.version LIMIT 1",
+            [item_id],
+        )
+        return found
+
+    def last_turn(self, thread: str) -> StoredTurn | None:
+        """The episode captured last in `thread`, with its session's node."""
+        rows = self.rows(
+            "SELECT i.id, i.text, i.role, i.event_at, (SELECT t.id FROM edges e JOIN items t ON t.n = e.target"
+            " WHERE e.source = i.n AND e.kind = 'same_session') FROM items i"
+            " WHERE i.kind = 'episode' AND i.thread = ? ORDER BY i.n DESC LIMIT 1",
+            [thread],
+        )
+        if not rows:
+            return None
+        id_, text, role, said_at, topic = rows[0]
+        return StoredTurn(id_, text, role, at(said_at), topic)
+
+    def erased_turns(self, turns: Sequence[bytes]) -> set[bytes]:
+        """Which hashes of (thread, message key) stand in the tombstones."""
+        found: set[bytes] = set()
+        for part in chunks(turns):
+            found.update(
+                row[0]
+                for row in self.rows(f"SELECT turn FROM tombstones WHERE turn IN ({marks(part)})", part)
+            )
+        return found
+
+    def call(self, key: str) -> tuple[bytes, str] | None:
+        """Digest and result of the call that carried an idempotency key."""
+        row = self.rows("SELECT digest, result FROM calls WHERE key = ?", [key])
+        return (row[0][0], row[0][1]) if row else None

@@ -1,0 +1,106 @@
+"""The truth of one cube: `memory.db`, opened, read and written as transactions of memories."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from memos_engine.items import Json
+from memos_engine.ports import Clock
+from memos_engine.store.database import Connection, Database
+from memos_engine.store.reading import CubeReader
+from memos_engine.store.rows import dumps, to_micros
+from memos_engine.store.writing import CubeWriter
+
+T = TypeVar("T")
+
+CUBE_DATABASE = "memory.db"
+APPLICATION_ID = 0x4D_43_75_62
+"""`MCub`: marks a SQLite file as a cube of ours."""
+FREQUENCY_CHANGES = 500
+"""Changes of the cube after which cached word frequencies are asked for again."""
+
+
+class CubeFile:
+    """One cube's database. Thread-safe; any number of processes may open the same file."""
+
+    def __init__(self, folder: Path, cube: str, clock: Clock) -> None:
+        """Open or create the database in `folder`.
+
+        Raises:
+            StoreError: it cannot be opened; the leaf says why.
+        """
+        self.folder = folder
+        self.cube = cube
+        self._clock = clock
+        self._database = Database(folder / CUBE_DATABASE, "cube", application_id=APPLICATION_ID)
+        self._frequencies: dict[str, int] = {}
+        self._frequencies_at = 0
+
+    @contextmanager
+    def read(self) -> Iterator[CubeReader]:
+        """Ask questions of one state of the cube."""
+        with self._database.reading() as connection:
+            reader = CubeReader(connection, self.cube, self._frequencies)
+            revision = reader.revision()
+            if revision - self._frequencies_at > min(FREQUENCY_CHANGES, 1 + revision // 10):
+                self._frequencies_at, self._frequencies = revision, {}
+            yield reader
+
+    def write(
+        self,
+        work: Callable[[CubeWriter], T],
+        *,
+        principal: str,
+        action: str,
+        detail: Callable[[T], Json] | None = None,
+    ) -> T:
+        """Run `work` and an audit row in one durable transaction.
+
+        Args:
+            work: What to do; it may run in one commit with other threads' works.
+            principal: Who does it.
+            action: The public verb, for the audit.
+            detail: What the audit row says of the result: ids and counts, never text.
+        """
+
+        def audited(connection: Connection) -> T:
+            now = to_micros(self._clock())
+            assert now is not None, "a clock returns aware times"
+            writer = CubeWriter(connection, self.cube, self._frequencies, now)
+            before = connection.total_changes()
+            result = work(writer)
+            if connection.total_changes() != before:
+                _audit(connection, now, principal, action, None if detail is None else detail(result))
+            return result
+
+        return self._database.write(audited)
+
+    def checkpoint(self) -> bool:
+        """Let erased bytes leave the write-ahead log. False: a long read held it, a later one does it."""
+        return self._database.checkpoint()
+
+    def rest(self) -> None:
+        """Close idle connections; the next use opens them again."""
+        self._database.rest()
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        self._database.close()
+
+
+def chain(previous: bytes, at: int, principal: str, action: str, detail: str) -> bytes:
+    """The hash of an audit row: SHA-256 over the previous hash and the row."""
+    return hashlib.sha256(previous + dumps([at, principal, action, detail]).encode()).digest()
+
+
+def _audit(connection: Connection, at: int, principal: str, action: str, detail: Json) -> None:
+    previous = connection.execute("SELECT hash FROM audit ORDER BY seq DESC LIMIT 1").get or b""
+    text = dumps(detail)
+    connection.execute(
+        "INSERT INTO audit (at, principal, action, detail, hash) VALUES (?, ?, ?, ?, ?)",
+        [at, principal, action, text, chain(previous, at, principal, action, text)],
+    )

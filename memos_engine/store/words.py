@@ -1,0 +1,82 @@
+"""Text to the words that keyword search indexes and asks for, in any script. Pure.
+
+FTS5's `unicode61` splits at spaces, which Chinese, Japanese, Thai, Lao, Khmer and Burmese do not
+write. Runs of those scripts (and of Hangul, whose particles stick to words) are indexed as
+overlapping bigrams plus the run's last character, so that a query of one character can match by
+prefix. Ranges are spelled out instead of asked from `unicodedata`: the form that was indexed must
+be derivable for ever, or a deletion could not name the words it removes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+_UNSPACED = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f"  # Myanmar
+    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"  # Hangul
+    "\u1780-\u17ff"  # Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"  # Kana and iteration marks
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+_RUN = re.compile(f"[{_UNSPACED}]+")
+_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}](?:[^\W_{_UNSPACED}]|[\u0300-\u036f\u0900-\u0dff])*")
+QUERY_WORDS_MAX = 64
+"""Words of a query that are used, first come: a pasted page is no better asked whole."""
+
+STOP_WORDS = frozenset(
+    """a about above after again all also am an and any are as at be because been before being below between
+    both but by can could did do does doing don down during each few for from further had has have having he her
+    here hers him his how i if in into is it its itself just let ll m me more most my myself no nor not now of off
+    on once only or other our ours out over own re s same she should so some such t than that the their theirs
+    them then there these they this those through to too under until up us ve very was we were what when where
+    which while who whom why will with would you your yours d isn aren wasn weren doesn didn hasn haven won""".split()
+)
+_STOP_BIGRAMS = frozenset(
+    "什么 怎么 哪里 哪儿 为什 是不 有没 没有 我们 你们 他们 这个 那个 一个 です ます した して".split()
+)
+
+
+def normalised(text: str) -> str:
+    """NFKC form, so that full-width, composed and decomposed spellings meet."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+def _pairs(match: re.Match[str]) -> str:
+    run = match[0]
+    return " " + " ".join([run[i : i + 2] for i in range(len(run) - 1)] + [run[-1]]) + " "
+
+
+def indexed_form(text: str) -> str:
+    """The string handed to FTS5 for `text`: unspaced runs as bigrams, the rest as it is."""
+    if text.isascii():
+        return text
+    return _RUN.sub(_pairs, normalised(text))
+
+
+def query_words(text: str) -> list[str]:
+    """The words of a query worth asking for, in order, each once; stop words only if there is nothing else.
+
+    A word that ends in `*` asks for a prefix: a lone character of an unspaced script.
+    """
+    found = list(dict.fromkeys(_split(normalised(text[:20_000]).lower())))
+    kept = [word for word in found if word not in STOP_WORDS and word not in _STOP_BIGRAMS]
+    return (kept or found)[:QUERY_WORDS_MAX]
+
+
+def _split(text: str) -> Iterator[str]:
+    for match in _WORD.finditer(text):
+        word = match[0]
+        if not _RUN.match(word):
+            yield word
+        elif len(word) == 1:
+            yield word + "*"
+        else:
+            yield from (word[i : i + 2] for i in range(len(word) - 1))
+
+
+def match_expression(words: list[str]) -> str:
+    """An FTS5 query that matches any of `words`, each quoted, so that no word is read as syntax."""
+    return " OR ".join(f'"{word[:-1]}"*' if word.endswith("*") else f'"{word}"' for word in words)

@@ -1,0 +1,196 @@
+"""What keeps a cube whole over time: check, rebuild, re-embed, count, dump, and the background jobs.
+
+Each is a function of a shelf; `cube.py` and `engine.py` decide who may ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from memos_engine.items import CheckReport, CubeStats, Edge, Kind, MemoryItem, new_id
+from memos_engine.ports import Clock, Embedder, Entry
+from memos_engine.schedule.policy import CubeFacts
+from memos_engine.shelf import NamedVectors, TextShelf
+from memos_engine.store import archive, health, tree
+from memos_engine.store.moments import instant, micros
+from memos_engine.store.writing import CubeWriter
+
+Progress = Callable[[int, int], None] | None
+"""Called with (done, total) items; None for no report."""
+REEMBED_BATCH = 256  # items a transaction: an interrupted re-embedding goes on where it was
+EXPIRE_BATCH = 1_000
+ORGANISE_BATCH = 1_000
+ORGANISED_TO = "organised_to"
+WORKER = "worker"
+"""Principal of background jobs in the audit."""
+
+
+def cube_stats(shelf: TextShelf) -> CubeStats:
+    """Counts and sizes of a cube."""
+    with shelf.file.read() as reader:
+        kinds = reader.kinds()
+        embedder = reader.embedder()
+        counts = {table: reader.count(table) for table in ("vectors", "edges", "versions")}
+        revision = reader.revision()
+    return CubeStats(
+        items=sum(kinds.values()),
+        by_kind=kinds,
+        **counts,
+        revision=revision,
+        indexed_to=shelf.resident.indexed_to,
+        disk_bytes=sum(path.stat().st_size for path in shelf.file.folder.rglob("*") if path.is_file()),
+        page_bytes=shelf.resident.nbytes,
+        embedder=embedder.fingerprint if embedder else None,
+    )
+
+
+def check_cube(shelf: TextShelf) -> CheckReport:
+    """Compare the truth with itself, then the page and the index with the truth."""
+    with shelf.file.read() as reader:
+        found = health.problems(reader)
+        found["projections"] = shelf.resident.problems(reader)
+    return CheckReport(tuple(found), tuple(line for lines in found.values() for line in lines))
+
+
+def rebuild_cube(shelf: TextShelf, principal: str) -> CheckReport:
+    """Make words, page and index anew from the truth, then check."""
+    shelf.file.write(
+        health.rebuild_words, principal=principal, action="rebuild", detail=lambda count: {"items": count}
+    )
+    shelf.resident.renew()
+    if shelf.resident.needs_rebuild:
+        shelf.resident.catch_up(shelf.file.read)
+    return check_cube(shelf)
+
+
+def reembed_cube(shelf: TextShelf, embedder: Embedder, principal: str, progress: Progress = None) -> int:
+    """Give every live item vectors by `embedder`, then make them the ones searches use; returns how many.
+
+    The old vectors serve until the last new one is there; an interrupted call goes on where it was.
+    """
+    done = 0
+    with shelf.file.read() as reader:
+        total = reader.count("items WHERE indexed = 1")
+    while True:
+        with shelf.file.read() as reader:
+            batch = reader.without_vectors(embedder.fingerprint, limit=REEMBED_BATCH)
+        if not batch and _switched(shelf, embedder.fingerprint, principal):
+            return done
+        vectors = shelf.embedded([(item, names) for _, item, names in batch], embedder)
+        rows = [(n, named) for (n, _, _), named in zip(batch, vectors, strict=True)]
+        if rows:
+            _add_vectors(shelf, embedder.fingerprint, rows, principal)
+        done += len(batch)
+        if progress is not None:
+            progress(done, max(total, done))
+
+
+def _add_vectors(
+    shelf: TextShelf,
+    fingerprint: str,
+    rows: Sequence[tuple[int, NamedVectors]],
+    principal: str,
+) -> None:
+    dimension = len(next(iter(rows[0][1].values())))
+
+    def work(writer: CubeWriter) -> int:
+        return writer.add_vectors(rows, writer.other_embedder(fingerprint, dimension))
+
+    shelf.file.write(work, principal=principal, action="reembed", detail=lambda count: {"items": count})
+
+
+def _switched(shelf: TextShelf, fingerprint: str, principal: str) -> bool:
+    """Make the new vectors the current ones; False when something was written meanwhile."""
+    done = shelf.file.write(
+        lambda writer: writer.switch_embedder(fingerprint), principal=principal, action="reembed"
+    )
+    if done:
+        shelf.resident.renew()
+    return done
+
+
+def cube_facts(shelf: TextShelf, now: datetime) -> CubeFacts:
+    """What policy looks at."""
+    with shelf.file.read() as reader:
+        return CubeFacts(
+            shelf.file.cube,
+            reader.revision(),
+            int(reader.meta(ORGANISED_TO) or 0),
+            reader.count("vectors"),
+            *shelf.resident.lag(reader),
+            expired=len(reader.expired(micros(now), 1)),
+        )
+
+
+def expire(shelf: TextShelf, now: datetime, heartbeat: Callable[[], None]) -> int:
+    """Take items whose time is over out of search; their text stays in the history until it is forgotten."""
+    done = 0
+    while True:
+        with shelf.file.read() as reader:
+            refs = reader.expired(micros(now), EXPIRE_BATCH)
+        if not refs:
+            return done
+        done += shelf.file.write(
+            lambda writer, refs=refs: writer.expire(refs), principal=WORKER, action="expire",  # type: ignore[misc] # -- a lambda with a default
+            detail=lambda count: {"items": count},
+        )  # fmt: skip
+        heartbeat()
+
+
+def organise(shelf: TextShelf, heartbeat: Callable[[], None]) -> int:
+    """Put what was written since the last time into the tree; returns how many edges that took."""
+    done = 0
+    while True:
+        with shelf.file.read() as reader:
+            since = int(reader.meta(ORGANISED_TO) or 0)
+            revision = reader.revision()
+            changed = reader.changed(
+                since=since, kinds=("fact", "preference", "concept"), limit=ORGANISE_BATCH
+            )
+        if since >= revision:
+            return done
+        refs = {n for _, n in changed}
+        upto = changed[-1][0] if len(changed) == ORGANISE_BATCH else revision
+        done += shelf.file.write(
+            lambda writer, refs=refs, upto=upto: _place(writer, refs, upto),  # type: ignore[misc] # -- as above
+            principal=WORKER, action="organise", detail=lambda count: {"edges": count},
+        )  # fmt: skip
+        heartbeat()
+
+
+def _place(writer: CubeWriter, refs: set[int], upto: int) -> int:
+    graph = tree.load(writer, refs)
+    edges: list[Edge] = []
+    if refs:
+        people = writer.topic(tree.PEOPLE) or _add_topic(writer, tree.PEOPLE)
+        edges = tree.placements(graph, people)
+        writer.link(edges)
+    writer.set_meta(ORGANISED_TO, str(max(upto, 0)))
+    return len(edges)
+
+
+def _add_topic(writer: CubeWriter, text: str) -> str:
+    at = instant(writer.now)
+    item = MemoryItem(
+        new_id(), writer.cube, "topic", text, author=WORKER, created_at=at, updated_at=at, origin="organise"
+    )
+    writer.add([Entry(item, searchable=False)], None)
+    return item.id
+
+
+def dump_cube(
+    shelf: TextShelf,
+    path: Path,
+    *,
+    name: str,
+    clock: Clock,
+    kinds: Sequence[Kind] | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Path:
+    """Write a cube's archive; see store/archive.py."""
+    return archive.dump(
+        shelf.file, path, name=name, clock=clock, kinds=kinds, overwrite=overwrite, progress=progress
+    )

@@ -1,0 +1,1 @@
+"""The tests, and the pinned things that they stand on."""

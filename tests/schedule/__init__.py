@@ -1,0 +1,1 @@
+"""Tests of what happens later: policy, queue and worker."""

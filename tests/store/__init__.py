@@ -1,0 +1,1 @@
+"""Tests of the store: the truth on disk and its projections."""
