@@ -18,7 +18,9 @@ REMEMBERED_ROLES = frozenset({"user", "assistant"})
 BUDGET_TOKENS = 2_000
 
 
-def recall_before(cube: MemCube, messages: Sequence[Message], *, budget_tokens: int = BUDGET_TOKENS) -> Context:
+def recall_before(
+    cube: MemCube, messages: Sequence[Message], *, budget_tokens: int = BUDGET_TOKENS
+) -> Context:
     """What the cube remembers about the latest user message; empty when there is none or nothing matches.
 
     Args:
@@ -30,7 +32,10 @@ def recall_before(cube: MemCube, messages: Sequence[Message], *, budget_tokens: 
         AccessDenied: the cube's scope may not read it.
         BadInput: the budget or the message cannot be taken.
     """
-    asked = next((message.text for message in reversed(messages) if message.role == "user" and message.text.strip()), "")
+    asked = next(
+        (message.text for message in reversed(messages) if message.role == "user" and message.text.strip()),
+        "",
+    )
     return cube.recall(asked, budget_tokens=budget_tokens) if asked else Context()
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memos_engine.aio import AsyncMemCube, AsyncMemOS
+    from memos_engine.aio import AsyncKeyValues, AsyncMemCube, AsyncMemOS, AsyncThreads
     from memos_engine.capture.reader import MemReader
     from memos_engine.cube import MemCube
     from memos_engine.engine import MemOS
@@ -70,9 +70,12 @@ if TYPE_CHECKING:
         Scope,
         Source,
     )
+    from memos_engine.kv.entries import KeyValues
     from memos_engine.models.embed import FunctionEmbedder, SentenceEmbedder
     from memos_engine.mos import MOS
     from memos_engine.ports import Embedder
+    from memos_engine.store.thread_values import Blob, ThreadEntry, ThreadInfo
+    from memos_engine.store.threads import Threads
 
 __all__ = [
     "MOS",
@@ -81,8 +84,10 @@ __all__ = [
     "ArchiveError",
     "ArchiveForeign",
     "ArchiveUnsafe",
+    "AsyncKeyValues",
     "AsyncMemCube",
     "AsyncMemOS",
+    "AsyncThreads",
     "BadInput",
     "BadLimit",
     "BadName",
@@ -90,6 +95,7 @@ __all__ = [
     "BadText",
     "BadTime",
     "BadVector",
+    "Blob",
     "CaptureResult",
     "Change",
     "CheckReport",
@@ -112,6 +118,7 @@ __all__ = [
     "ItemVersion",
     "Job",
     "JobFailed",
+    "KeyValues",
     "KvDelete",
     "KvEntry",
     "KvPut",
@@ -132,11 +139,14 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreFull",
+    "ThreadEntry",
+    "ThreadInfo",
+    "Threads",
     "VersionConflict",
 ]
 
 _HOMES = {
-    "aio": ("AsyncMemCube", "AsyncMemOS"),
+    "aio": ("AsyncKeyValues", "AsyncMemCube", "AsyncMemOS", "AsyncThreads"),
     "capture.reader": ("MemReader",),
     "cube": ("MemCube",),
     "engine": ("MemOS",),
@@ -193,9 +203,12 @@ _HOMES = {
         "Scope",
         "Source",
     ),
+    "kv.entries": ("KeyValues",),
     "models.embed": ("FunctionEmbedder", "SentenceEmbedder"),
     "mos": ("MOS",),
     "ports": ("Embedder",),
+    "store.thread_values": ("Blob", "ThreadEntry", "ThreadInfo"),
+    "store.threads": ("Threads",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, overload
 
+from memos_engine.acting import ScopedCube
 from memos_engine.capture.validate import (
     check_choice,
     check_finite,
@@ -24,14 +25,11 @@ from memos_engine.capture.validate import (
     check_time,
     check_ttl,
 )
-from memos_engine.errors import AccessDenied
 from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, checked_filter
-from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.items import (
     CaptureResult,
     CheckReport,
     Context,
-    CubeRow,
     CubeStats,
     Erased,
     Hit,
@@ -39,8 +37,6 @@ from memos_engine.items import (
     Kind,
     MemoryItem,
     Message,
-    Right,
-    Scope,
     Source,
     Tier,
     Visibility,
@@ -48,15 +44,13 @@ from memos_engine.items import (
 )
 from memos_engine.kv.entries import KeyValues
 from memos_engine.recall.tokens import tokens_at_most
-from memos_engine.shelf import Actor, TextShelf
-from memos_engine.store.rows import View, to_micros
 from memos_engine.upkeep import Progress, check_cube, cube_stats, dump_cube, rebuild_cube
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from memos_engine.fields import ItemFields, NewItem, Wanted
-    from memos_engine.ports import Clock, CountTokens
+    from memos_engine.ports import CountTokens
 
 SEARCH_LIMIT = 10
 SEARCH_MAX = 10_000
@@ -64,53 +58,8 @@ BUDGET_TOKENS = 2_000
 BUDGET_MAX = 10_000_000
 
 
-class CubeHost(Protocol):
-    """What a cube's handle needs of the engine that opened it."""
-
-    @property
-    def clock(self) -> Clock:
-        """The current moment."""
-        ...
-
-    def shelf(self, cube: str) -> TextShelf:
-        """The open shelf of a cube."""
-        ...
-
-    def right(self, cube: str, principal: str) -> Right | None:
-        """What the catalog says now."""
-        ...
-
-    def share(self, cube: str, principal: str, right: Right | None) -> None:
-        """Grant a right, or take it back (None)."""
-        ...
-
-    def grants(self, cube: str) -> dict[str, Right]:
-        """What was granted, by principal."""
-        ...
-
-
-class MemCube:
+class MemCube(ScopedCube):
     """One cube under one scope. Get it from `MemOS.cube`."""
-
-    def __init__(self, host: CubeHost, info: CubeRow, scope: Scope | None) -> None:
-        """`scope` None is the root's handle, which may do everything."""
-        self.info = info
-        self._host = host
-        self._scope = scope
-        self._principal = principal_of(scope)
-
-    def __repr__(self) -> str:
-        return f"MemCube({self.info.name!r}, owner={self.info.owner!r}, acting_as={self._principal!r})"
-
-    @property
-    def id(self) -> str:
-        """The cube's id, unique over all roots."""
-        return self.info.id
-
-    @property
-    def name(self) -> str:
-        """The cube's name, unique per owner."""
-        return self.info.name
 
     # Write
 
@@ -406,55 +355,4 @@ class MemCube:
             kinds=kinds,
             overwrite=overwrite,
             progress=progress,
-        )
-
-    def grant(self, scope: Scope, right: Right) -> None:
-        """Let another principal read, or read and write, this cube.
-
-        Raises:
-            AccessDenied: only the owner may.
-            BadInput: the right is neither `read` nor `write`.
-        """
-        self._actor("owner")
-        self._host.share(self.id, principal_of(scope), check_choice(right, ("read", "write"), "right"))
-
-    def revoke(self, scope: Scope) -> None:
-        """Take back what `grant` gave; in effect at the next call, in every process.
-
-        Raises:
-            AccessDenied: only the owner may.
-        """
-        self._actor("owner")
-        self._host.share(self.id, principal_of(scope), None)
-
-    def grants(self) -> dict[str, Right]:
-        """What was granted, by principal; the owner is not in it.
-
-        Raises:
-            AccessDenied: only the owner may.
-        """
-        self._actor("owner")
-        return self._host.grants(self.id)
-
-    @property
-    def _shelf(self) -> TextShelf:
-        return self._host.shelf(self.id)
-
-    def _actor(self, needed: Right) -> Actor:
-        """Who acts, once the right is there: the only place that decides it.
-
-        Raises:
-            AccessDenied: the principal's right on this cube does not include `needed`.
-        """
-        session = self._scope.session if self._scope else None
-        held = "owner" if self._principal == ROOT else self._host.right(self.id, self._principal)
-        if not permits(held, needed):
-            raise AccessDenied(
-                f"{self._principal!r} may not {needed} this cube: its owner can allow it with cube.grant(scope, right)"
-            )
-        now = to_micros(self._host.clock())
-        assert now is not None, "a clock returns aware times"
-        sees_all = self._principal == ROOT
-        return Actor(
-            self._principal, self._scope or Scope(), View(None if sees_all else self._principal, session, now)
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from memos_engine.capture.reader import MemReader
 from memos_engine.capture.validate import check_name
 from memos_engine.cube import MemCube
 from memos_engine.errors import AccessDenied, Closed, Conflict, CubeNotFound
@@ -21,7 +20,6 @@ from memos_engine.items import CheckReport, CubeRow, Job, Scope, new_id
 from memos_engine.models.embed import SentenceEmbedder
 from memos_engine.ports import Clock, Embedder
 from memos_engine.schedule.policy import INDEX_ABOVE
-from memos_engine.store import archive
 from memos_engine.store.threads import Threads
 from memos_engine.upkeep import Progress, check_cube, rebuild_cube, reembed_cube
 
@@ -70,7 +68,6 @@ class MemOS:
         host = Host(
             Path(path),
             embedder or SentenceEmbedder(),
-            MemReader(),
             clock=clock,
             page_bytes_max=page_bytes_max,
             index_above=index_above,
@@ -156,6 +153,8 @@ class MemOS:
             ArchiveError: it cannot be loaded; the leaf says why. Nothing was taken.
             Conflict: you have a cube of that name.
         """
+        from memos_engine.store import archive  # noqa: PLC0415 -- pydantic models take 0.1 s; few processes load
+
         self._check_open()
         source = Path(path)
         wanted = check_name(name or archive.read_manifest(source).name, "cube name")

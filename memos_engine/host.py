@@ -15,7 +15,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from memos_engine.capture.reader import MemReader
 from memos_engine.errors import (
     BadRoot,
     Closed,
@@ -29,7 +28,6 @@ from memos_engine.ports import Clock, Embedder
 from memos_engine.schedule.policy import jobs_due
 from memos_engine.schedule.worker import Worker
 from memos_engine.shelf import TextShelf
-from memos_engine.store import archive
 from memos_engine.store.catalog import Catalog
 from memos_engine.store.queue import SqliteJobQueue
 from memos_engine.store.sqlite import CubeFile
@@ -52,7 +50,6 @@ class Host:
         self,
         root: Path,
         embedder: Embedder,
-        reader: MemReader,
         *,
         clock: Clock | None,
         page_bytes_max: int,
@@ -66,7 +63,6 @@ class Host:
         self.root = root
         self.embedder = embedder
         self.clock: Clock = clock or _system_clock
-        self._reader = reader
         self._page_bytes_max = page_bytes_max
         self._index_above = index_above
         _make_root(root)
@@ -82,7 +78,7 @@ class Host:
             {"index": self._index, "organise": self._organise, "expire": self._expire},
             name=f"pid{os.getpid()}",
             clock=self.clock,
-            before=self._plan_all,
+            before=self._plan_quietly,
         )
 
     # Cubes
@@ -109,7 +105,7 @@ class Host:
             raise CubeNotFound(f"cube {cube!r} was deleted: make a new one with memos.cube(name)")
         folder = self.root / CUBES / cube
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return TextShelf(CubeFile(folder, cube, self.clock), self.embedder, self.clock, self._reader)
+        return TextShelf(CubeFile(folder, cube, self.clock), self.embedder, self.clock)
 
     def _make_room(self) -> None:
         """Let the least recently used shelves rest; the one in use is the last and stays."""
@@ -145,6 +141,8 @@ class Host:
 
     def load(self, source: Path, owner: str, name: str, progress: Progress) -> CubeRow:
         """A new cube out of an archive: whole, or not at all."""
+        from memos_engine.store import archive  # noqa: PLC0415 -- pydantic models take 0.1 s; few processes load
+
         cube = new_id()
         folder = self.root / CUBES / cube
         staging = self.root / CUBES / f".loading-{uuid.uuid4().hex}"
@@ -194,15 +192,16 @@ class Host:
         """Run jobs in a daemon thread."""
         self._worker.start()
 
-    def _plan_all(self) -> None:
-        self.plan()
+    def plan(self, *, again: bool = True) -> int:
+        """Enqueue what the cubes used here since the last time call for; returns how many jobs are new.
 
-    def plan(self) -> int:
-        """Enqueue what the cubes used here since the last time call for; returns how many jobs are new."""
-        new = 0
+        Args:
+            again: Also what ended as a dead letter before.
+        """
         with self._lock:
             used = [(cube, self._shelves[cube]) for cube in self._used if cube in self._shelves]
             self._used.clear()
+        new = 0
         for cube, shelf in used:
             try:
                 due = jobs_due(cube_facts(shelf, self.clock()), index_above=self._index_above)
@@ -211,8 +210,13 @@ class Host:
                     "a cube cannot be looked after", extra={"action": "plan", "cube": cube, "error": str(exc)}
                 )
                 continue
-            new += self.queue.enqueue(due) if due else 0
+            dead = set() if again or not due else {job.kind for job in self.queue.jobs(cube, ("dead",))}
+            new += self.queue.enqueue([job for job in due if job.kind not in dead])
         return new
+
+    def _plan_quietly(self) -> None:
+        """What the background does: a lasting fault is not tried for ever."""
+        self.plan(again=False)
 
     def drain(self, timeout_s: float) -> None:
         """Run all that is due in this thread."""
@@ -222,15 +226,24 @@ class Host:
             self._worker.drain(timeout_s)
         self._worker.drain(timeout_s)
 
+    def _of(self, job: Job) -> TextShelf | None:
+        """The shelf a job is about; None when its cube was deleted meanwhile."""
+        try:
+            return self.shelf(job.cube)
+        except CubeNotFound:
+            return None
+
     def _index(self, job: Job, heartbeat: Callable[[], None]) -> None:
-        shelf = self.shelf(job.cube)
-        shelf.resident.catch_up(shelf.file.read, heartbeat=heartbeat)
+        if (shelf := self._of(job)) is not None:
+            shelf.resident.catch_up(shelf.file.read, heartbeat=heartbeat)
 
     def _organise(self, job: Job, heartbeat: Callable[[], None]) -> None:
-        organise(self.shelf(job.cube), heartbeat)
+        if (shelf := self._of(job)) is not None:
+            organise(shelf, heartbeat)
 
     def _expire(self, job: Job, heartbeat: Callable[[], None]) -> None:
-        expire(self.shelf(job.cube), self.clock(), heartbeat)
+        if (shelf := self._of(job)) is not None:
+            expire(shelf, self.clock(), heartbeat)
 
     def close(self) -> None:
         """Stop the background and close every file. A second call does nothing."""

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_engine.capture.reader import MemReader, Turn
 from memos_engine.capture.reconcile import (
     ReadTurn,
     Slot,
@@ -29,6 +28,7 @@ from memos_engine.capture.reconcile import (
     speaker_of,
     texts_of,
 )
+from memos_engine.embedding import NamedVectors, reads_otherwise, texts_by_name
 from memos_engine.errors import BadInput, IdempotencyConflict, ItemNotFound, VersionConflict
 from memos_engine.items import (
     CaptureResult,
@@ -45,9 +45,8 @@ from memos_engine.models.embed import checked
 from memos_engine.ports import Clock, CountTokens, CubeSearch, Embedder, Entry, Vectors
 from memos_engine.recall.context import pack
 from memos_engine.recall.retrieve import retrieve
-from memos_engine.store.paths import texts_at
 from memos_engine.store.resident import Resident
-from memos_engine.store.rows import View, is_indexed
+from memos_engine.store.rows import View
 from memos_engine.store.writing import turn_hash
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
     from memos_engine.store.sqlite import CubeFile
     from memos_engine.store.writing import CubeWriter
 
-NamedVectors: TypeAlias = dict[str, NDArray[np.float32]]
-"""Vectors (D,) of an item by name."""
 RECALL_HITS = (20, 200)
 """Least and most hits that a recall ranks for its budget."""
 TOKENS_PER_LINE = 12  # a short line; a budget holds about so many tokens per hit at least
@@ -96,13 +93,12 @@ class _Search:
 class TextShelf:
     """Plaintext memory of one cube. Thread-safe."""
 
-    def __init__(self, file: CubeFile, embedder: Embedder, clock: Clock, reader: MemReader) -> None:
+    def __init__(self, file: CubeFile, embedder: Embedder, clock: Clock) -> None:
         """Serve `file` with `embedder`; the page of vectors is read at the first search."""
         self.file = file
         self.resident = Resident(file.folder)
         self._embedder = embedder
         self._clock = clock
-        self._reader = reader
 
     def rest(self) -> None:
         """Free the page and idle connections; the next use brings them back."""
@@ -169,13 +165,16 @@ class TextShelf:
         self, messages: Sequence[Message], keys: Sequence[str | None], places: set[int], now: datetime
     ) -> dict[int, ReadTurn]:
         """The messages at `places`, dated, read and with their vectors: all that needs no lock."""
+        from memos_engine.capture.reader import MemReader, Turn  # noqa: PLC0415 -- its patterns take 0.1 s to compile
+
+        reader = MemReader()
         speakers = tuple({message.name for message in messages if message.name})
         turns: dict[int, ReadTurn] = {}
         for place in sorted(places):
             message = messages[place]
             at = message.at or now + timedelta(microseconds=place)  # order within a call is kept
             message = dataclasses.replace(message, at=at)
-            reading = self._reader.read(Turn(message.text, speaker_of(message), message.role, at, speakers))
+            reading = reader.read(Turn(message.text, speaker_of(message), message.role, at, speakers))
             turns[place] = ReadTurn(message, keys[place], reading)
         texts = [text for turn in turns.values() for text in texts_of(turn)]
         rows = iter(self._embed(texts))
@@ -221,19 +220,20 @@ class TextShelf:
             raise BadInput(
                 f"item {item_id!r} is the entry {before.key!r}: change it with cube.kv.put(namespace, key, value)"
             )
-        vectors: NamedVectors = self.embedded([(after, ())])[0] if _reads_otherwise(before, after) else {}
+        vectors: NamedVectors = self.embedded([(after, ())])[0] if reads_otherwise(before, after) else {}
 
         def work(writer: CubeWriter) -> MemoryItem:
             current = _current(writer, item_id, actor.view)
-            if current.version != (before.version if expect_version is None else expect_version):
+            if not current.version == before.version == expected:  # `after` was made from `before`
                 raise VersionConflict(
-                    f"item {item_id!r} is at version {current.version}, not {expect_version or before.version}: "
+                    f"item {item_id!r} is at version {current.version}, not {expected}: "
                     "read it again with get, then repeat the change"
                 )
             item = dataclasses.replace(after, version=current.version + 1, updated_at=self._clock())
-            entry = Entry(item, vectors)
             n = writer.ref(item_id, actor.view)
             assert n is not None, "the item was just read"
+            # an entry put with index=False stays out of search
+            entry = Entry(item, vectors, searchable=bool(vectors) or writer.in_search(n))
             writer.replace(n, entry, self.embedder_row(writer, [entry]))
             return item
 
@@ -333,23 +333,6 @@ class TextShelf:
         if not texts:
             return np.empty((0, 1), np.float32)
         return checked((embedder or self._embedder).embed(texts), len(texts), None)
-
-
-def texts_by_name(item: MemoryItem, names: Sequence[str] = ()) -> dict[str, str]:
-    """What is embedded for an item: `turn` with its speaker, `text` as it is, or fields of a value by their path."""
-    if item.key is not None:
-        paths = dict.fromkeys(name.rsplit("#", 1)[0] for name in names) or ("$",)
-        return {
-            f"{path}#{n}": text for path in paths for n, text in enumerate(texts_at(item.value or {}, path))
-        }
-    if item.kind == "episode":
-        return {"turn": f"{item.speaker}: {item.text}" if item.speaker else item.text}
-    return {"text": item.text}
-
-
-def _reads_otherwise(before: MemoryItem, after: MemoryItem) -> bool:
-    """Whether an update calls for new vectors: other words, or back into search."""
-    return texts_by_name(before) != texts_by_name(after) or (is_indexed(after) and not is_indexed(before))
 
 
 def _earlier(reader: CubeReader, call: tuple[str, bytes] | None) -> CaptureResult | None:

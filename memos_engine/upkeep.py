@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from memos_engine.embedding import NamedVectors
 from memos_engine.items import CheckReport, CubeStats, Edge, Kind, MemoryItem, new_id
 from memos_engine.ports import Clock, Embedder, Entry
 from memos_engine.schedule.policy import CubeFacts
-from memos_engine.shelf import NamedVectors, TextShelf
-from memos_engine.store import archive, health, tree
+from memos_engine.shelf import TextShelf
+from memos_engine.store import health
 from memos_engine.store.moments import instant, micros
 from memos_engine.store.writing import CubeWriter
 
@@ -161,6 +162,8 @@ def organise(shelf: TextShelf, heartbeat: Callable[[], None]) -> int:
 
 
 def _place(writer: CubeWriter, refs: set[int], upto: int) -> int:
+    from memos_engine.store import tree  # noqa: PLC0415 -- networkx takes 0.1 s, and most processes never organise
+
     graph = tree.load(writer, refs)
     edges: list[Edge] = []
     if refs:
@@ -191,6 +194,8 @@ def dump_cube(
     progress: Progress,
 ) -> Path:
     """Write a cube's archive; see store/archive.py."""
+    from memos_engine.store import archive  # noqa: PLC0415 -- pydantic models take 0.1 s; few processes dump
+
     return archive.dump(
         shelf.file, path, name=name, clock=clock, kinds=kinds, overwrite=overwrite, progress=progress
     )

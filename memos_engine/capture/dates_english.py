@@ -311,7 +311,10 @@ RULES = (
         cased=True,
     ),
     _rule(
-        _MONTH_TRIGGERS, rf"\b(?P<month>{_MONTH}),?\s+(?:of\s+)?(?P<year>{_YEAR})", _month_year, cased=True
+        _MONTH_TRIGGERS,
+        rf"(?<!\d )\b(?P<month>{_MONTH}),?\s+(?:of\s+)?(?P<year>{_YEAR})",
+        _month_year,
+        cased=True,
     ),
     _rule(
         _MONTH_TRIGGERS,

@@ -10,15 +10,18 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_engine.capture.reader import Reading
 from memos_engine.capture.segment import continues
 from memos_engine.errors import MessageConflict
 from memos_engine.items import Edge, MemoryItem, Message, Scope, Source, new_id
 from memos_engine.ports import Entry, StoredTurn
+
+if TYPE_CHECKING:
+    from memos_engine.capture.reader import Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def segment(messages: Sequence[Message], *, gap: timedelta = SESSION_GAP) -> tup
     starts = [
         index for index, at in enumerate(times) if not continues(times[index - 1] if index else None, at, gap)
     ]
-    stops = [*starts[1:], len(times)]
+    stops = [*starts[1:], len(times)][: len(starts)]
     return tuple(Segment(start, stop, times[start]) for start, stop in zip(starts, stops, strict=True))
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SCAN = 500  # entries read at a time while a filter looks for matches
 QUERY_POOL = 10_000  # hits ranked by a query that a filter then thins out
 LABELS_MAX = 32
+DEPTH_MAX = 100
+"""Levels of a value; JSON readers in other languages stop not far above."""
 
 
 class KeyValues:
@@ -236,9 +238,25 @@ def _json_text(value: Mapping[str, Json]) -> str:
         raise BadInput(
             f"value is no JSON object ({exc}): keep str, numbers, bool, None, list and dict only"
         ) from exc
+    if _depth(value) > DEPTH_MAX:
+        raise BadInput(f"value nests deeper than {DEPTH_MAX} levels: flatten it")
     if len(text.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
         raise BadText(f"value has more than {TEXT_BYTES_MAX:,} bytes as JSON: split it")
     return check_text(text, "value")
+
+
+def _depth(value: object) -> int:
+    """Levels of objects and lists, level by level: no recursion that a hostile value could exhaust."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (Mapping, list, tuple))
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return depth - 1
 
 
 def _entry(item: MemoryItem, score: float | None) -> KvEntry:

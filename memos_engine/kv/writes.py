@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from memos_engine.embedding import NamedVectors
 from memos_engine.errors import AccessDenied
 from memos_engine.items import MemoryItem
 from memos_engine.ports import Entry
-from memos_engine.shelf import Actor, NamedVectors, TextShelf
+from memos_engine.shelf import Actor, TextShelf
 from memos_engine.store.rows import View
 from memos_engine.store.writing import CubeWriter
 

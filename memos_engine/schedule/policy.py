@@ -46,7 +46,8 @@ def jobs_due(
         due.append(NewJob(facts.cube, "index", priority=ERASE_PRIORITY))
     if facts.expired > 0:
         due.append(NewJob(facts.cube, "expire", priority=EXPIRE_PRIORITY))
-    if facts.erased_in_index == 0 and facts.vectors > index_above and facts.unindexed >= index_batch:
+    batch = max(1, min(index_batch, index_above))  # a small limit must not wait for a large batch
+    if facts.erased_in_index == 0 and facts.vectors > index_above and facts.unindexed >= batch:
         due.append(NewJob(facts.cube, "index", priority=INDEX_PRIORITY))
     if facts.revision > facts.organised_to:
         due.append(NewJob(facts.cube, "organise", priority=ORGANISE_PRIORITY))

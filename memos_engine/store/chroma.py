@@ -1,11 +1,14 @@
 """Chroma as an index over one cube's vectors: ids and rows only, deletable at any moment.
 
 The folder holds `LOCK` (one owner process), `stamp.json` and one directory per generation. Chroma
-is safe neither for two processes nor against a kill while it flushes, so: an exclusive lock, a
-watermark that is stored only after Chroma returned, a look by a child process after an unclean
-stop, and on any doubt an empty new generation that the caller fills again from the truth. Nothing
-is repaired in place. It knows no database, no rights and no memory text, and is the only importer
-of chromadb, which costs half a second: it is imported when an index is opened, not before.
+is safe neither for two processes nor against a kill while it writes: an index torn that way may
+answer every question and end the process with SIGSEGV at the next write. Between its calls it is
+at rest: searches and closing write nothing (see the tests). So the stamp calls it clean from one
+call of `mark` to the next write, and an index that is found unclean, or of another kind, or of
+another size than it was marked with, is left for an empty new generation that the caller fills
+from the truth. Nothing is repaired in place. This module knows no database, no rights and no
+memory text, and is the only importer of chromadb, which costs half a second: it is imported when
+an index is opened, not before.
 """
 
 from __future__ import annotations
@@ -26,8 +29,7 @@ from numpy.typing import NDArray
 
 from memos_engine.errors import Closed, MemosError, StoreDamaged
 from memos_engine.ports import Vectors
-from memos_engine.store.chroma_probe import survives
-from memos_engine.store.stamp import FORMAT, Stamp, read_stamp, size_of, write_stamp
+from memos_engine.store.stamp import FORMAT, Stamp, read_stamp, settled, write_stamp
 
 Ints: TypeAlias = NDArray[np.int64]
 RefsOf: TypeAlias = Callable[[int], tuple[Ints, Ints]]
@@ -40,9 +42,6 @@ BATCH_MAX = 1_000
 SYNC_THRESHOLD = 10_000
 """Rows between two flushes of the graph. Each is a moment in which a kill tears the index; what is
 not flushed is replayed when it is opened, about 0.14 s per 1,000 rows."""
-PROBE_SAMPLE = 64
-PROBE_FOUND_MIN = 0.95
-"""Share of sampled vectors that must be found by themselves; HNSW misses a few by its nature."""
 
 _GENERATION = re.compile(r"g(\d{6,})")
 _NONE: Ints = np.empty(0, np.int64)
@@ -59,15 +58,13 @@ class ChromaIndex:
     ) -> None:
         """Private: use `open`. `lock` is held; `kind` is the stamp of an empty index of the kind wanted."""
         self.folder = folder
-        self._lock = threading.Lock()  # around everything that writes or replaces the generation
+        self._lock = threading.RLock()  # around everything that writes or replaces the generation
         self._file_lock = lock
         self._sync_threshold = sync_threshold
         self._client: Any = None
         self._collection: Any = None
         self._known = (_NONE, _NONE)  # ids and refs; replaced, never changed: queries read it without a lock
         self._written_v = 0
-        self._marked = True  # nothing was added or removed since the last mark
-        self._doubt = False
         self._closed = False
         self._stamp = kind
         stamp = read_stamp(folder)
@@ -156,7 +153,7 @@ class ChromaIndex:
         if not len(ids):
             return
         with self._writing():
-            self._written_v, self._marked = max(self._written_v, int(ids.max())), False
+            self._written_v = max(self._written_v, int(ids.max()))
             size = min(BATCH_MAX, self._client.get_max_batch_size())
             for start in range(0, len(ids), size):
                 part = slice(start, start + size)
@@ -176,12 +173,12 @@ class ChromaIndex:
         if not len(ids):
             return
         with self._writing():
-            self._marked = False
+            gone = np.unique(np.asarray(ids, np.int64))  # Chroma refuses to hear an id twice
             size = min(BATCH_MAX, self._client.get_max_batch_size())
-            for start in range(0, len(ids), size):
-                self._collection.delete(ids=[str(v) for v in ids[start : start + size]])
+            for start in range(0, len(gone), size):
+                self._collection.delete(ids=[str(v) for v in gone[start : start + size].tolist()])
             old_ids, old_refs = self._known
-            kept = ~np.isin(old_ids, np.asarray(ids, np.int64))
+            kept = ~np.isin(old_ids, gone)
             self._known = (old_ids[kept], old_refs[kept])
 
     def nearest(self, row: NDArray[np.float32], limit: int) -> list[tuple[int, float]]:
@@ -193,8 +190,7 @@ class ChromaIndex:
             StoreDamaged: as `add`.
         """
         collection, wide = self._collection, limit
-        if self._closed:
-            raise Closed(f"the vector index {str(self.folder)!r} is closed: open the MemOS again")
+        self._check_open()
         while limit > 0:
             with self._translating():
                 found = collection.query(query_embeddings=[row], n_results=wide, include=["distances"])
@@ -229,16 +225,25 @@ class ChromaIndex:
             return [int(v) for v in np.setdiff1d(ids, self._ids())]
 
     def mark(self, applied_v: int, applied_gone: int) -> None:
-        """Store how far the truth was applied, durably. Call it only after `add` and `remove` returned.
+        """Store how far the truth was applied, durably, and that Chroma is at rest.
+
+        Call it only after `add` and `remove` returned.
 
         Raises:
             StoreDamaged: as `add`.
             StoreError: the stamp cannot be written.
         """
-        with self._writing():
-            rows = int(self._collection.count())
-            self._set_stamp(replace(self._stamp, applied_v=applied_v, applied_gone=applied_gone, rows=rows))
-            self._marked = True
+        with self._open(), self._translating():
+            self._set_stamp(
+                replace(
+                    self._stamp,
+                    applied_v=applied_v,
+                    applied_gone=applied_gone,
+                    rows=int(self._collection.count()),
+                    size_bytes=settled(self.folder / self.generation),
+                    clean=self._written_v <= applied_v,
+                )
+            )
 
     def renew(self) -> None:
         """Begin an empty generation and remove the old one's files, erased vectors' bytes with them.
@@ -247,49 +252,35 @@ class ChromaIndex:
             StoreDamaged: Chroma cannot make one here.
             StoreError: the stamp cannot be written.
         """
-        with self._lock:
-            if self._closed:
-                raise Closed(f"the vector index {str(self.folder)!r} is closed: open the MemOS again")
+        with self._open():
             self._start_anew()
             self._sweep()
 
     def close(self) -> None:
-        """Stop Chroma, stamp a clean stop unless there is doubt, let the folder go.
-
-        A second call does nothing.
-        """
+        """Stop Chroma and let the folder go. A second call does nothing."""
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            try:
+            if not self._closed:
+                self._closed = True
                 self._disconnect()
-                if self._marked and not self._doubt:
-                    size = size_of(self.folder / self.generation)
-                    self._set_stamp(replace(self._stamp, size_bytes=size, clean=True))
-            finally:
                 self._file_lock.release()
 
     def _taken_over(self, stamp: Stamp, refs_of: RefsOf) -> bool:
-        """Whether the generation of `stamp` is whole; then it is the one in use."""
-        path = self.folder / stamp.generation
-        in_order = stamp.clean and size_of(path) == stamp.size_bytes
-        if not _GENERATION.fullmatch(stamp.generation) or not (in_order or survives(path)):
+        """Whether the generation of `stamp` is as it was marked; then it is the one in use."""
+        if not stamp.clean or not _GENERATION.fullmatch(stamp.generation):
             return False
-        self._known = ids, _ = refs_of(stamp.applied_v)
-        self._set_stamp(replace(stamp, clean=False))  # opening may replay and flush: that is a write already
+        path, known = self.folder / stamp.generation, refs_of(stamp.applied_v)
         try:
             with self._translating():
+                if settled(path) != stamp.size_bytes:
+                    return False
                 self._client = _connect(path)
                 self._collection = self._client.get_collection(COLLECTION, embedding_function=None)
-                if in_order:
-                    self._written_v = stamp.applied_v
-                    return bool(self._collection.count() == stamp.rows)
-                held = self._ids()  # Chroma may keep less than it acknowledged
+                if self._collection.count() != stamp.rows:
+                    return False
         except StoreDamaged:
             return False
-        self._written_v = max(stamp.applied_v, int(held.max(initial=0)))
-        return bool(np.isin(ids, held).all())
+        self._stamp, self._known, self._written_v = stamp, known, stamp.applied_v
+        return True
 
     def _ids(self) -> Ints:
         names = self._collection.get(include=[])["ids"]
@@ -301,14 +292,13 @@ class ChromaIndex:
         number = 1 + max((int(match[1]) for match in taken if match), default=0)
         kind = (self._stamp.chromadb, self._stamp.fingerprint, self._stamp.dimension)
         self._set_stamp(Stamp(FORMAT, f"g{number:06d}", *kind))
-        self._known, self._written_v, self._marked = (_NONE, _NONE), 0, True
+        self._known, self._written_v = (_NONE, _NONE), 0
         hnsw = {"space": "cosine", "sync_threshold": self._sync_threshold}
         with self._translating():
             self._client = _connect(self.folder / self.generation)
             self._collection = self._client.create_collection(
                 COLLECTION, embedding_function=None, configuration={"hnsw": hnsw}
             )
-        self._doubt = False
 
     def _sweep(self) -> None:
         """Remove other generations, as far as the system lets go of them; the next opening tries again."""
@@ -327,10 +317,22 @@ class ChromaIndex:
                 _release(client)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _open(self) -> Iterator[None]:
+        """Alone with an open index."""
         with self._lock:
-            if self._closed:
-                raise Closed(f"the vector index {str(self.folder)!r} is closed: open the MemOS again")
+            self._check_open()
+            yield
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"the vector index {str(self.folder)!r} is closed: open the MemOS again")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Alone with an open index that is durably unclean."""
+        with self._open():
+            if self._stamp.clean:
+                self._set_stamp(replace(self._stamp, clean=False))
             with self._translating():
                 yield
 
@@ -343,31 +345,10 @@ class ChromaIndex:
             panic = type(exc).__name__ == "PanicException"  # pyo3's, no Exception
             if isinstance(exc, MemosError) or not (panic or isinstance(exc, Exception)):
                 raise
-            self._doubt = True
             raise StoreDamaged(
                 f"the vector index {str(self.folder)!r} failed ({type(exc).__name__}: {exc}): it is being "
                 "rebuilt from the cube's database, searches are exact meanwhile"
             ) from exc
-
-
-def probe(generation: str) -> None:
-    """Raise, or crash, unless the index in directory `generation` answers: ids, count, rows and queries.
-
-    Raises:
-        StoreDamaged: it answers wrongly.
-    """
-    client = _connect(Path(generation))
-    collection = client.get_collection(COLLECTION, embedding_function=None)
-    names = collection.get(include=[])["ids"]
-    missed = 0
-    sample = names[:: max(1, len(names) // PROBE_SAMPLE)]
-    if sample:
-        rows = collection.get(ids=sample, include=["embeddings"])["embeddings"]
-        found = collection.query(query_embeddings=rows, n_results=1, include=["distances"])["distances"]
-        missed = sum(not distances or distances[0] > 1e-3 for distances in found)
-    if len(names) != collection.count() or missed > (1 - PROBE_FOUND_MIN) * len(sample):
-        raise StoreDamaged(f"{generation!r}: {missed} of {len(sample)} vectors are not found by themselves")
-    _release(client)
 
 
 def _connect(path: Path) -> Any:

@@ -55,7 +55,7 @@ def translated(exc: BaseException, path: Path) -> MemosError:
         )
     if isinstance(exc, (apsw.BusyError, apsw.LockedError)):
         return StoreBusy(
-            f"{str(path)!r} was locked by another process for {BUSY_TIMEOUT_MS / 1000:.0f} s: nothing was stored; repeat"
+            f"{str(path)!r} was locked for {BUSY_TIMEOUT_MS / 1000:.0f} s: nothing was stored; try again"
         )
     if isinstance(exc, (apsw.CorruptError, apsw.NotADBError)):
         return StoreDamaged(
@@ -205,6 +205,7 @@ class Database:
         False when a reader held an old state for CHECKPOINT_TIMEOUT_MS: a later checkpoint does it.
         """
         with self._write_lock, translating(self.path):
+            self._check_open()
             connection = self._writer = self._writer or self._connect()
             connection.set_busy_timeout(CHECKPOINT_TIMEOUT_MS)
             try:

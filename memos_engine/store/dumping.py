@@ -25,6 +25,7 @@ from memos_engine.store.manifest import (
     CALLS,
     EDGES,
     ITEMS,
+    JSON_COLUMNS,
     LINE_BYTES_MAX,
     MEMBERS,
     TOMBSTONES,
@@ -38,10 +39,9 @@ from memos_engine.store.manifest import (
     Manifest,
     VectorRow,
     VersionRow,
-    readable,
 )
 from memos_engine.store.reading import CubeReader, EmbedderRow
-from memos_engine.store.rows import COLUMNS, dumps
+from memos_engine.store.rows import COLUMNS, dumps, namespace_labels
 
 Progress: TypeAlias = Callable[[int, int], None] | None
 """Called with the rows done and the rows in total."""
@@ -212,13 +212,13 @@ class _Query:
         columns = (*COLUMNS, "message_key", "indexed")
         sql = f"SELECT {', '.join(columns)} FROM items i WHERE {self._chosen('i')} ORDER BY n"
         for row in self._rows(sql):
-            line = readable(dict(zip(columns, row, strict=True)))
+            line = _readable(dict(zip(columns, row, strict=True)))
             yield {**line, "indexed": bool(line["indexed"])}
 
     def versions(self) -> Iterator[dict[str, Any]]:
         sql = f"SELECT i.id, v.version, v.until, v.state {self._versions_from()} ORDER BY v.item, v.version"
         for item, version, until, state in self._rows(sql):
-            yield {"item": item, "version": version, "until": until, "state": readable(json.loads(state))}
+            yield {"item": item, "version": version, "until": until, "state": _readable(json.loads(state))}
 
     def edges(self) -> Iterator[dict[str, Any]]:
         sql = f"SELECT s.id, e.kind, t.id, e.weight {self._edges_from()} ORDER BY e.source, e.kind, e.target"
@@ -252,3 +252,13 @@ class _Query:
                 "SELECT key, digest, result, at FROM calls ORDER BY key"
             ):
                 yield {"key": key, "digest": digest.hex(), "result": result, "at": at}
+
+
+def _readable(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns as they travel: what holds JSON as JSON, the namespace as its labels."""
+    for name in JSON_COLUMNS:
+        if columns.get(name) is not None:
+            columns[name] = json.loads(columns[name])
+    if "namespace" in columns:
+        columns["namespace"] = namespace_labels(columns["namespace"])
+    return columns

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import numpy as np
+from pydantic import BaseModel
 
 from memos_engine.errors import ArchiveDamaged
 from memos_engine.store.dumping import Progress, Ticker
@@ -24,6 +25,7 @@ from memos_engine.store.manifest import (
     CALLS,
     EDGES,
     ITEMS,
+    JSON_COLUMNS,
     LINE_BYTES_MAX,
     TOMBSTONES,
     VECTOR_NAMES,
@@ -41,9 +43,8 @@ from memos_engine.store.manifest import (
     VectorRow,
     VersionRow,
     parsed_line,
-    stored,
 )
-from memos_engine.store.rows import COLUMNS, INSERT_ITEM, dumps, words_of
+from memos_engine.store.rows import COLUMNS, INSERT_ITEM, dumps, namespace_column, words_of
 from memos_engine.store.sqlite import chain
 from memos_engine.store.writing import CubeWriter
 
@@ -136,7 +137,7 @@ def _fill_items(writer: CubeWriter, rows: Iterator[ItemRow]) -> None:
         items, words = [], []
         for row in batch:
             n += 1
-            columns = stored(row, COLUMNS)
+            columns = _stored(row, COLUMNS)
             items.append((n, *columns.values(), row.message_key, int(row.indexed)))
             if row.indexed:
                 words.append((n, words_of(columns)))
@@ -164,7 +165,7 @@ def _fill_tombstones(writer: CubeWriter, rows: Iterator[TombstoneRow], counts: C
 
 def _state(row: VersionRow) -> str:
     names = [name for name in COLUMNS if name in row.state.model_fields_set]
-    return dumps(stored(row.state, names))
+    return dumps(_stored(row.state, names))
 
 
 def _fill_vectors(
@@ -200,3 +201,16 @@ def _chained(rows: Iterator[AuditRow]) -> Iterator[tuple[int, str, str, str, byt
                 f"{AUDIT} line {number} breaks the audit chain: someone changed it; use another copy"
             )
         yield row.at, row.principal, row.action, row.detail, previous
+
+
+def _stored(row: BaseModel, names: Iterable[str]) -> dict[str, Any]:
+    """Columns as they are stored: what a dump read."""
+    columns: dict[str, Any] = {name: getattr(row, name) for name in names}
+    if columns.get("sources") is not None:
+        columns["sources"] = [source.model_dump(exclude_none=True) for source in columns["sources"]]
+    for name in JSON_COLUMNS:
+        if columns.get(name) is not None:
+            columns[name] = dumps(columns[name])
+    if "namespace" in columns:
+        columns["namespace"] = namespace_column(columns["namespace"])
+    return columns

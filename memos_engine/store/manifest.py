@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import (
@@ -28,7 +27,7 @@ from pydantic import (
 
 from memos_engine.errors import ArchiveDamaged, ArchiveForeign, ArchiveUnsafe
 from memos_engine.items import EdgeKind, Kind, State, Tier, Visibility
-from memos_engine.store.rows import LABEL_END, LIVE, NODES, dumps, namespace_column, namespace_labels
+from memos_engine.store.rows import LABEL_END, LIVE, NODES, dumps
 
 FORMAT: Final = "memcube"
 VERSION: Final = 1
@@ -38,6 +37,8 @@ VECTORS = "vectors.f32"
 """Rows of `vectors.jsonl`, in its order: float32, little-endian, nothing between them."""
 AUDIT, TOMBSTONES, CALLS = "audit.jsonl", "tombstones.jsonl", "calls.jsonl"
 MEMBERS = (ITEMS, VERSIONS, EDGES, VECTOR_NAMES, VECTORS, AUDIT, TOMBSTONES, CALLS)
+JSON_COLUMNS = ("value", "tags", "sources")
+"""Columns that hold JSON, and travel as it."""
 MANIFEST_BYTES_MAX = 2**20
 LINE_BYTES_MAX = 32 * 2**20
 DIMENSION_MAX = 2**16
@@ -56,7 +57,12 @@ Number: TypeAlias = Annotated[int, Field(ge=1, lt=2**53)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+        defer_build=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
 
@@ -351,32 +357,6 @@ def told(exc: ValidationError) -> str:
     first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])[:120]
     return f"{place!r}: {first['msg']}" if place else first["msg"]
-
-
-_JSON_COLUMNS = ("value", "tags", "sources")
-
-
-def readable(columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns as they travel: what holds JSON as JSON, the namespace as its labels."""
-    for name in _JSON_COLUMNS:
-        if columns.get(name) is not None:
-            columns[name] = json.loads(columns[name])
-    if "namespace" in columns:
-        columns["namespace"] = namespace_labels(columns["namespace"])
-    return columns
-
-
-def stored(row: BaseModel, names: Iterable[str]) -> dict[str, Any]:
-    """Columns as they are stored: what `readable` was given."""
-    columns: dict[str, Any] = {name: getattr(row, name) for name in names}
-    if columns.get("sources") is not None:
-        columns["sources"] = [source.model_dump(exclude_none=True) for source in columns["sources"]]
-    for name in _JSON_COLUMNS:
-        if columns.get(name) is not None:
-            columns[name] = dumps(columns[name])
-    if "namespace" in columns:
-        columns["namespace"] = namespace_column(columns["namespace"])
-    return columns
 
 
 R = TypeVar("R", bound=_Strict)

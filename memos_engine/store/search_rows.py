@@ -28,7 +28,7 @@ class SearchQuestions(Questions):
         kept = self._affordable(query_words(text))
         if not kept:
             return []
-        sql = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?"
+        sql = "SELECT rowid, -bm25(words) AS score FROM words WHERE words MATCH ? ORDER BY score DESC LIMIT ?"
         if allowed is None:
             return self.rows(sql, [match_expression(kept), limit])
         rows = self.rows(sql, [match_expression(kept), -1])
@@ -36,17 +36,27 @@ class SearchQuestions(Questions):
         return [row for row in rows if row[0] in inside][:limit]
 
     def _affordable(self, words: Sequence[str]) -> list[str]:
-        """The rarest words that together match at most KEYWORD_ROWS_MAX rows, and always the rarest of all."""
-        counted = sorted((self._frequency(word), word) for word in words)
-        counted = [(count, word) for count, word in counted if count > 0]
+        """The words worth scoring: the rarest, until together they match KEYWORD_ROWS_MAX rows.
+
+        A word that more than half of the items hold goes first: BM25 gives it no weight.
+        """
+        counted = sorted((count, word) for word in words if (count := self._frequency(word)) > 0)
+        half = self._indexed() / 2
         kept: list[str] = []
         total = 0
         for count, word in counted:
             total += count
-            if kept and total > KEYWORD_ROWS_MAX:
+            if kept and (total > KEYWORD_ROWS_MAX or count > half):
                 break
             kept.append(word)
         return kept
+
+    def _indexed(self) -> int:
+        """How many items the words index holds, about: cached as word frequencies are."""
+        known = self._frequencies.get("")
+        if known is None:
+            known = self._frequencies[""] = int(self.value("SELECT count(*) FROM words_docsize"))
+        return known
 
     def _frequency(self, word: str) -> int:
         """Rows that hold `word`, about: cached until the cube has changed much (see CubeFile)."""

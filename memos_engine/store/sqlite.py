@@ -22,6 +22,7 @@ APPLICATION_ID = 0x4D_43_75_62
 """`MCub`: marks a SQLite file as a cube of ours."""
 FREQUENCY_CHANGES = 500
 """Changes of the cube after which cached word frequencies are asked for again."""
+FREQUENCY_WORDS_MAX = 50_000
 
 
 class CubeFile:
@@ -46,7 +47,8 @@ class CubeFile:
         with self._database.reading() as connection:
             reader = CubeReader(connection, self.cube, self._frequencies)
             revision = reader.revision()
-            if revision - self._frequencies_at > min(FREQUENCY_CHANGES, 1 + revision // 10):
+            stale = revision - self._frequencies_at > min(FREQUENCY_CHANGES, 1 + revision // 10)
+            if stale or len(self._frequencies) > FREQUENCY_WORDS_MAX:
                 self._frequencies_at, self._frequencies = revision, {}
             yield reader
 

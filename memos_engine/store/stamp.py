@@ -36,9 +36,9 @@ class Stamp:
     rows: int = 0
     """Vectors in it at the last mark."""
     size_bytes: int = 0
-    """Of all its files at the clean stop."""
+    """Of the graph's files at the last mark."""
     clean: bool = False
-    """Chroma was stopped in order, and was not opened since."""
+    """Nothing was written since the last mark."""
 
     def same_kind(self, other: Stamp) -> bool:
         """Whether what one wrote serves the other: format, Chroma's version, embedder."""
@@ -87,16 +87,27 @@ def write_stamp(folder: Path, stamp: Stamp) -> None:
         ) from exc
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files in `folder`, nested ones included; 0 when it is not there."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def settled(generation: Path) -> int:
+    """Make the graph's files durable and return their bytes; 0 when there are none.
+
+    Chroma flushes the graph without fsync. Its SQLite file keeps itself whole, and may change at
+    any opening: it is left out.
+    """
+    size = 0
+    for folder in (path for path in generation.glob("*") if path.is_dir()):
+        for file in folder.iterdir():
+            size += file.stat().st_size
+            _sync(file)
+        _sync(folder)
+    _sync(generation)
+    return size
 
 
-def _sync(folder: Path) -> None:
-    """Make the new name durable, where the system can: Windows opens no directory."""
-    if os.name == "nt":
+def _sync(path: Path) -> None:
+    """Make a file's bytes or a folder's names durable, where the system can: Windows needs a handle to write."""
+    if os.name == "nt" or not path.exists():
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -269,7 +269,7 @@ class CubeWriter(CubeReader):
             self._bridge(n)
             key = columns["message_key"]
             self.connection.execute(
-                "INSERT INTO tombstones (n, id, at, turn) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO tombstones (n, id, at, turn) VALUES (?, ?, ?, ?)",
                 [n, columns["id"], self.now, None if key is None else turn_hash(columns["thread"], key)],
             )
             self.connection.execute("DELETE FROM items WHERE n = ?", [n])

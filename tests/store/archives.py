@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -120,14 +120,14 @@ class Content:
     tombstones: list[tuple[Any, ...]]
     calls: list[tuple[Any, ...]]
     embedder: tuple[str, int] | None
-    words: list[tuple[int, str, int]]
+    words: list[tuple[str, int, int]]
     """Documents and places of each word of the keyword index."""
 
 
 def content(cube: CubeFile) -> Content:
     """Read all of a cube by the questions that the engine asks, and the rest by the back door."""
     with cube.read() as reader:
-        query = reader.connection.execute
+        query: Callable[[str], Any] = reader.connection.execute
         ids = dict(query("SELECT n, id FROM items").fetchall())
         items = reader.select(EVERYTHING, ROOT, limit=100_000, order="n")
         embedder = reader.embedder()

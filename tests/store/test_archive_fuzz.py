@@ -106,7 +106,7 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
-STRANGE = (
+STRANGE: tuple[Any, ...] = (
     None, True, 0, 1, 2, -1, 2**31, 2**53, 2**63, 2**64, 10**30, 0.5, -0.0, 1e308, "", "e0", "e1", "f", "c", "x",
     "\0", "\x1f", "episode", "concept", "archived", "session", "next", "٣", "🌞", "\ud800", "../x",
     [], ["a"], {}, {"a": None}, [[[]]],

@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,8 @@ def test_bombs(members: Members, tmp_path: Path) -> None:
 
 def test_foreign_formats(members: Members, tmp_path: Path) -> None:
     """Another format, a newer version, or no archive at all, is told as foreign; nothing as a crash."""
-    for number, fields in enumerate(({"format": "zip"}, {"version": 2}, {"version": 0}, {"version": 2**70})):
+    foreign: list[dict[str, Any]] = [{"format": "zip"}, {"version": 2}, {"version": 0}, {"version": 2**70}]
+    for number, fields in enumerate(foreign):
         folder = as_folder(sealed(members, **fields), tmp_path / f"f{number}")
         assert isinstance(refused(folder, tmp_path / "l"), ArchiveForeign)
         with pytest.raises(ArchiveForeign):

@@ -93,7 +93,7 @@ def test_removed_rows_leave_memory() -> None:
     """What was erased stands in no array of the page, packed or not."""
     page = Page(DIMENSION)
     page.add(np.arange(1, 101), np.arange(1, 101), np.tile(ROWS[:2], (50, 1)))
-    secret = np.float32([0.1, 0.2, 0.3, 0.4])
+    secret = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
     page.add(np.array([101]), np.array([101]), secret[None])
     page.remove([101])
     assert secret.tobytes() not in page._rows.tobytes()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from memos_engine.items import MemoryItem, new_id
@@ -23,7 +25,13 @@ def clustered(count: int, dimension: int, *, seed: int, centres: int = 60) -> Ve
     random = np.random.default_rng(seed)
     middle = np.random.default_rng(7).normal(size=(centres, dimension))
     rows = middle[random.integers(0, centres, count)] + 0.5 * random.normal(size=(count, dimension))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def assert_same(found: Found, right: Found) -> None:
+    """The same refs in the same order, with the same cosines but for float32 noise."""
+    assert [ref for ref, _ in found] == [ref for ref, _ in right]
+    assert [score for _, score in found] == pytest.approx([score for _, score in right], abs=1e-5)
 
 
 class Truth:

@@ -1,0 +1,1 @@
+"""What the project claims about speed, weight and quality, measured beside its baselines in one run."""

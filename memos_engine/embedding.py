@@ -1,0 +1,33 @@
+"""What of an item is embedded, and under which name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_engine.items import MemoryItem
+from memos_engine.store.paths import texts_at
+from memos_engine.store.rows import is_indexed
+
+NamedVectors: TypeAlias = dict[str, NDArray[np.float32]]
+"""Vectors (D,) of an item by name."""
+
+
+def texts_by_name(item: MemoryItem, names: Sequence[str] = ()) -> dict[str, str]:
+    """What is embedded for an item: `turn` with its speaker, `text` as it is, or fields of a value by their path."""
+    if item.key is not None:
+        paths = dict.fromkeys(name.rsplit("#", 1)[0] for name in names) or ("$",)
+        return {
+            f"{path}#{n}": text for path in paths for n, text in enumerate(texts_at(item.value or {}, path))
+        }
+    if item.kind == "episode":
+        return {"turn": f"{item.speaker}: {item.text}" if item.speaker else item.text}
+    return {"text": item.text}
+
+
+def reads_otherwise(before: MemoryItem, after: MemoryItem) -> bool:
+    """Whether an update calls for new vectors: other words, or back into search."""
+    return texts_by_name(before) != texts_by_name(after) or (is_indexed(after) and not is_indexed(before))

@@ -1,0 +1,1 @@
+"""Tests of the public calls, as a user makes them."""
