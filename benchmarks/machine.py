@@ -8,15 +8,19 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import TypeAlias
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Value]
 """One result: `system` and flat metrics, each with its unit in its name. None: not applicable."""
 
+FSYNCS = 60
 ROOT = Path(__file__).parent.parent
 PACKAGES = (
     "apsw-sqlite3mc", "chromadb", "langgraph", "langgraph-checkpoint", "langgraph-checkpoint-sqlite", "numpy",
@@ -30,6 +34,7 @@ class Machine:
     def __init__(self) -> None:
         self._started = datetime.now(UTC)
         self._load = _load()
+        self._fsync_ms: float | None = None
 
     def facts(self) -> dict[str, object]:
         """What there is to know of it, as JSON."""
@@ -44,9 +49,23 @@ class Machine:
             "system": f"{platform.system()} {platform.release()}",
             "python": platform.python_version(),
             "packages": _versions(),
+            "fsync_ms": self._fsync_ms,
             "load_start": self._load,
             "load_end": _load(),
         }
+
+    def measure_disk(self, folder: Path) -> float:
+        """Milliseconds of an `fsync` after 4 kB, the median of many: what a durable commit costs at the least."""
+        with tempfile.TemporaryFile(dir=folder) as file:
+            seconds = []
+            for _ in range(FSYNCS):
+                file.write(bytes(4096))
+                file.flush()
+                start = time.perf_counter()
+                os.fsync(file.fileno())
+                seconds.append(time.perf_counter() - start)
+        self._fsync_ms = round(1000 * median(seconds), 3)
+        return self._fsync_ms
 
     def line(self) -> str:
         """The machine in one line, its load now included."""

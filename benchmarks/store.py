@@ -9,6 +9,8 @@ what each number means.
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import itertools
 import sys
 import tempfile
 import time
@@ -33,6 +35,12 @@ SYSTEMS = {
     "sql floor": "sql_floor",
     "numpy floor": "numpy_floor",
 }
+NEEDS = {
+    "SqliteStore": ("langgraph", "pysqlite3", "sqlite_vec"),
+    "InMemoryStore": ("langgraph",),
+    "Chroma": ("chromadb",),
+}
+"""Modules of the peers; one that cannot be installed everywhere is left out where it is not."""
 METRICS = (
     "adds_per_s", "adds_one_per_s", "capture_ms_p50", "search_ms_p50", "search_ms_p95", "recall_ms_p50",
     "recall_ms_p95", "found", "reopen_s", "rss_mb", "rss_added_mb", "disk_mb", "drain_s",
@@ -102,9 +110,7 @@ class Race:
         return [_row(name, self._items, measured) for name, measured in self._measured.items()]
 
     def _worker(self, name: str) -> Worker:
-        return Worker(
-            f"benchmarks.systems.{SYSTEMS[name]}", self._folder / SYSTEMS[name], self._corpus
-        )
+        return Worker(f"benchmarks.systems.{SYSTEMS[name]}", self._folder / SYSTEMS[name], self._corpus)
 
     def _able(self, ability: str) -> list[tuple[Worker, Measured]]:
         return [
@@ -121,7 +127,7 @@ class Race:
     def _add(self) -> None:
         rounds = self._plan.rounds
         edges = [self._items * n // rounds // BATCH * BATCH for n in range(rounds)] + [self._items]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             for worker, measured in self._able("add"):
                 measured.batches.append(worker.add(start, stop))
 
@@ -239,6 +245,18 @@ def ratios(rows: Sequence[Row]) -> list[Ratio]:
     return found
 
 
+def available(names: Sequence[str]) -> list[str]:
+    """Those of the systems whose modules are installed; the others are named on stderr."""
+    missing = {
+        name: [module for module in NEEDS.get(name, ()) if importlib.util.find_spec(module) is None]
+        for name in names
+    }
+    for name, modules in missing.items():
+        if modules:
+            print(f"{name} is left out: {', '.join(modules)} not installed", file=sys.stderr)
+    return [name for name in names if not missing[name]]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit status 0 whatever the ratios are."""
     parser = argparse.ArgumentParser(prog="benchmarks.store", description=__doc__.splitlines()[0])
@@ -254,10 +272,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     options = parser.parse_args(arguments)
     machine, rows = Machine(), list[Row]()
+    systems = available(options.systems)
     plan = QUICK if options.quick else FULL
-    print(machine.line())
+    print(f"{machine.line()}, fsync {machine.measure_disk(options.folder or Path(tempfile.gettempdir()))} ms")
     for items in [1000, 5000] if options.quick else options.items:
-        names = [n for n in options.systems if n != "ours+chroma" or items >= options.index_from]
+        names = [n for n in systems if n != "ours+chroma" or items >= options.index_from]
         with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as folder:
             rows += Race(names, items, plan, Path(folder), options.seed).run()
         print_table([row for row in rows if row["items"] == items], ["system", "items", *METRICS])

@@ -19,12 +19,15 @@ from memos_engine.capture.validate import (
     check_limit,
     check_messages,
     check_name,
+    check_several,
     check_share,
+    check_source,
     check_tags,
     check_text,
     check_time,
     check_ttl,
 )
+from memos_engine.errors import BadName, BadText
 from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, checked_filter
 from memos_engine.items import (
     CaptureResult,
@@ -148,7 +151,7 @@ class MemCube(ScopedCube):
         """
         actor = self._actor("write")
         single = isinstance(text, str)
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = [text] if single else check_several(text, "text", BadText)
         check_limit(len(texts), "the number of texts", least=0)
         now = self._host.clock()
         made = MemoryItem(
@@ -157,7 +160,7 @@ class MemCube(ScopedCube):
             event_at=check_time(event_at, "event_at"), valid_from=check_time(valid_from, "valid_from"),
             valid_to=check_time(valid_to, "valid_to"), expires_at=check_ttl(ttl, now), created_at=now, updated_at=now,
             confidence=check_share(confidence, "confidence"), priority=check_finite(priority, "priority"),
-            tags=check_tags(tags), sources=() if source is None else (source,),
+            tags=check_tags(tags), sources=tuple(filter(None, [check_source(source)])),
             visibility=check_choice(visibility, VISIBILITIES, "visibility"),
         )  # fmt: skip
         items = [
@@ -207,7 +210,7 @@ class MemCube(ScopedCube):
             ItemNotFound: one is not in this cube, or not yours to see; nothing was erased.
         """
         actor = self._actor("write")
-        ids = [item_id] if isinstance(item_id, str) else list(item_id)
+        ids = [item_id] if isinstance(item_id, str) else check_several(item_id, "item_id", BadName)
         return self._shelf.forget([check_name(i, "item_id") for i in ids], actor, sources=sources)
 
     # Read

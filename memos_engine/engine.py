@@ -13,7 +13,7 @@ from typing import Self
 
 from memos_engine.capture.validate import check_name
 from memos_engine.cube import MemCube
-from memos_engine.errors import AccessDenied, Closed, Conflict, CubeNotFound
+from memos_engine.errors import AccessDenied, Closed, Conflict, CubeNotFound, StoreError
 from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.host import PAGE_BYTES_MAX, Host
 from memos_engine.items import CheckReport, CubeRow, Job, Scope, new_id
@@ -172,11 +172,20 @@ class MemOS:
             CubeNotFound: it is not there, or not yours to see.
         """
         rows = [self._row(name, None, "owner")] if name is not None else self._owned()
-        reports = {row.name: check_cube(self._host.shelf(row.id)) for row in rows}
+        reports = {self._called(row): self._checked(row) for row in rows}
         return CheckReport(
             tuple(f"{cube}: {part}" for cube, report in reports.items() for part in report.checked),
             tuple(f"{cube}: {problem}" for cube, report in reports.items() for problem in report.problems),
         )
+
+    def _called(self, row: CubeRow) -> str:
+        return row.name if row.owner == self._principal else f"{row.owner}/{row.name}"
+
+    def _checked(self, row: CubeRow) -> CheckReport:
+        try:
+            return check_cube(self._host.shelf(row.id))
+        except StoreError as exc:  # what cannot be opened or read is what `check` is there to tell
+            return CheckReport(("database",), (str(exc),))
 
     def rebuild(self, name: str, *, owner: str | Scope | None = None) -> CheckReport:
         """Make words, page and index of a cube anew from its truth, then check it.

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from memos_engine.errors import (
     EmbedderMismatch,
     EmbedderUnavailable,
     StoreDamaged,
+    StoreError,
 )
 from memos_engine.items import CubeRow, Job, Right, new_id
 from memos_engine.ports import Clock, Embedder
@@ -221,7 +223,8 @@ class Host:
     def drain(self, timeout_s: float) -> None:
         """Run all that is due in this thread."""
         for row in self.catalog.cubes():
-            self.shelf(row.id)
+            with suppress(StoreError):  # told to whoever uses that cube, and by `check`; others go on
+                self.shelf(row.id)
         while self.plan():
             self._worker.drain(timeout_s)
         self._worker.drain(timeout_s)

@@ -219,7 +219,8 @@ class Erased:
     """Old versions erased with them."""
     revision: Revision
     purged: bool = False
-    """The bytes have left the disk too. False: a long read holds the write-ahead log, a later checkpoint does it."""
+    """The bytes have left the disk too. False: a long read holds the write-ahead log, and a later checkpoint does it;
+    or an index holds a vector, and the next job renews it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,12 +66,12 @@ class MOS:
             BadInput: neither or both are given, or something cannot be taken.
             StoreError: nothing was stored.
         """
-        cube = self._cube(user_id, mem_cube_id)
         if (messages is None) == (memory_content is None):
             raise BadInput("add needs either messages=[...] or memory_content='...'")
         if messages is None:
-            return cube.add(memory_content or "")
-        return cube.capture([_message(message) for message in messages], thread=session_id or "")
+            return self._cube(user_id, mem_cube_id).add(memory_content or "")
+        said = [_message(message) for message in messages]
+        return self._cube(user_id, mem_cube_id).capture(said, thread=session_id or "")
 
     def search(
         self, query: str, *, user_id: str | None = None, mem_cube_id: str = DEFAULT_CUBE, top_k: int = TOP_K

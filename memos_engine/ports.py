@@ -78,7 +78,8 @@ class StoredTurn:
     id: str
     text: str
     role: str | None
-    at: datetime
+    at: datetime | None
+    """None when it was added or changed by hand, without a time."""
     topic: str | None
     """Id of its session's node. None when that was erased, or was not asked for."""
 

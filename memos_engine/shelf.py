@@ -29,7 +29,7 @@ from memos_engine.capture.reconcile import (
     texts_of,
 )
 from memos_engine.embedding import NamedVectors, reads_otherwise, texts_by_name
-from memos_engine.errors import BadInput, IdempotencyConflict, ItemNotFound, VersionConflict
+from memos_engine.errors import BadInput, EmbedderMismatch, IdempotencyConflict, ItemNotFound, VersionConflict
 from memos_engine.items import (
     CaptureResult,
     Context,
@@ -168,7 +168,7 @@ class TextShelf:
         from memos_engine.capture.reader import MemReader, Turn  # noqa: PLC0415 -- its patterns take 0.1 s to compile
 
         reader = MemReader()
-        speakers = tuple({message.name for message in messages if message.name})
+        speakers = frozenset(message.name for message in messages if message.name)
         turns: dict[int, ReadTurn] = {}
         for place in sorted(places):
             message = messages[place]
@@ -221,6 +221,7 @@ class TextShelf:
                 f"item {item_id!r} is the entry {before.key!r}: change it with cube.kv.put(namespace, key, value)"
             )
         vectors: NamedVectors = self.embedded([(after, ())])[0] if reads_otherwise(before, after) else {}
+        expected = before.version if expect_version is None else expect_version
 
         def work(writer: CubeWriter) -> MemoryItem:
             current = _current(writer, item_id, actor.view)
@@ -263,7 +264,9 @@ class TextShelf:
             action="forget",
             detail=lambda erased: {"items": list(erased.items)},
         )
-        return dataclasses.replace(erased, purged=self.file.checkpoint())
+        with self.file.read() as reader:
+            _, held = self.resident.lag(reader)  # vectors that the files of an index still hold
+        return dataclasses.replace(erased, purged=self.file.checkpoint() and not held)
 
     # Read
 
@@ -283,7 +286,13 @@ class TextShelf:
         self, query: str, actor: Actor, limit: int, wanted: Filter, *, said_once: bool
     ) -> list[Hit]:
         with self._searching(wanted, actor.view) as (reader, search):
-            row = None if reader.embedder() is None else self._embed([query])[0]
+            embedder = reader.embedder()
+            if embedder is not None and embedder.fingerprint != self._embedder.fingerprint:
+                raise EmbedderMismatch(
+                    f"this cube's vectors were made anew by {embedder.fingerprint!r} after it was opened with "
+                    f"{self._embedder.fingerprint!r}: open the MemOS again with the new one"
+                )
+            row = None if embedder is None else self._embed([query])[0]
             return retrieve(search, query, row, limit=limit, said_once=said_once)
 
     @contextmanager

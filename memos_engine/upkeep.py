@@ -80,7 +80,7 @@ def reembed_cube(shelf: TextShelf, embedder: Embedder, principal: str, progress:
         if not batch and _switched(shelf, embedder.fingerprint, principal):
             return done
         vectors = shelf.embedded([(item, names) for _, item, names in batch], embedder)
-        rows = [(n, named) for (n, _, _), named in zip(batch, vectors, strict=True)]
+        rows = [(n, item.version, named) for (n, item, _), named in zip(batch, vectors, strict=True)]
         if rows:
             _add_vectors(shelf, embedder.fingerprint, rows, principal)
         done += len(batch)
@@ -91,10 +91,10 @@ def reembed_cube(shelf: TextShelf, embedder: Embedder, principal: str, progress:
 def _add_vectors(
     shelf: TextShelf,
     fingerprint: str,
-    rows: Sequence[tuple[int, NamedVectors]],
+    rows: Sequence[tuple[int, int, NamedVectors]],
     principal: str,
 ) -> None:
-    dimension = len(next(iter(rows[0][1].values())))
+    dimension = len(next(iter(rows[0][2].values())))
 
     def work(writer: CubeWriter) -> int:
         return writer.add_vectors(rows, writer.other_embedder(fingerprint, dimension))
@@ -134,7 +134,7 @@ def expire(shelf: TextShelf, now: datetime, heartbeat: Callable[[], None]) -> in
         if not refs:
             return done
         done += shelf.file.write(
-            lambda writer, refs=refs: writer.expire(refs), principal=WORKER, action="expire",  # type: ignore[misc] # -- a lambda with a default
+            lambda writer, refs=refs: writer.expire(refs, micros(now)), principal=WORKER, action="expire",  # type: ignore[misc] # -- a lambda with a default
             detail=lambda count: {"items": count},
         )  # fmt: skip
         heartbeat()

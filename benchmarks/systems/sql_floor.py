@@ -11,6 +11,7 @@ import hashlib
 import time
 import uuid
 from pathlib import Path
+from typing import cast
 
 import apsw
 import numpy as np
@@ -28,7 +29,7 @@ ITEM = (
 WORDS = "INSERT INTO words (rowid, body) VALUES (?, ?)"
 VECTOR = "INSERT INTO vectors (item, name, embedder, data) VALUES (?, ?, 1, ?)"
 CHANGE = "INSERT INTO changes (item, op, at) VALUES (?, 'add', ?)"
-EDGE = "INSERT INTO edges (source, kind, target) VALUES (?, 'next', ?)"
+EDGE = "INSERT INTO edges (source, kind, target) VALUES (?, ?, ?)"
 AUDIT = "INSERT INTO audit (at, principal, action, detail, hash) VALUES (?, 'root', 'add', ?, ?)"
 
 
@@ -80,7 +81,8 @@ class SqlFloor(System):
             transaction.execute(WORDS, (n, said))
             transaction.execute(VECTOR, (n, "turn", row))
             transaction.execute(CHANGE, (n, now))
-            transaction.execute(EDGE, (n - 1, n))
+            transaction.execute(EDGE, (n - 1, "next", n))
+            transaction.execute(EDGE, (n, "same_session", 1))
             self._audit(transaction, now, 1)
         self._last = n
 
@@ -89,7 +91,8 @@ class SqlFloor(System):
         transaction.execute(AUDIT, (now, detail, hashlib.sha256(detail.encode()).digest()))
 
     def first_answer(self, query: str) -> None:
-        rows = self._connection.execute("SELECT data FROM vectors ORDER BY v").fetchall()
+        found = self._connection.execute("SELECT data FROM vectors ORDER BY v").fetchall()
+        rows = cast("list[tuple[bytes]]", found)
         joined = b"".join([row[0] for row in rows])
         matrix = np.frombuffer(joined, np.float32).reshape(len(rows), DIMENSION)
         assert len(matrix) == self._last, "every item has its vector"

@@ -5,13 +5,13 @@ Every refusal happens before anything is written, so the store is as it was.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from memos_engine.errors import BadInput, BadLimit, BadName, BadText, BadTime
-from memos_engine.items import Message
+from memos_engine.items import Message, Source
 
 T = TypeVar("T")
 
@@ -20,6 +20,8 @@ TEXT_BYTES_MAX = 4 * 2**20
 NAME_CHARACTERS_MAX = 512
 MESSAGES_MAX = 100_000
 LIMIT_MAX = 100_000
+_FLOAT_MAX = sys.float_info.max
+_SPAN_MAX = 2**62
 
 
 def check_text(text: object, what: str = "text") -> str:
@@ -97,8 +99,16 @@ def check_limit(value: object, what: str, *, least: int = 1, most: int = LIMIT_M
         BadLimit: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadLimit(f"{what} is {value!r}: it must be a whole number from {least:,} to {most:,}")
+        raise BadLimit(f"{what} is {_shown(value)}: it must be a whole number from {least:,} to {most:,}")
     return value
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it: no message is as long as what was handed over."""
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "beyond 20 digits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def check_share(value: object, what: str) -> float:
@@ -108,7 +118,7 @@ def check_share(value: object, what: str) -> float:
         BadLimit: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadLimit(f"{what} is {value!r}: it must be a number from 0 to 1")
+        raise BadLimit(f"{what} is {_shown(value)}: it must be a number from 0 to 1")
     return float(value)
 
 
@@ -118,7 +128,7 @@ def check_messages(messages: Sequence[Message]) -> list[Message]:
     Raises:
         BadInput: one cannot be taken (the leaf says why, the message says which), or there are too many.
     """
-    if isinstance(messages, (str, bytes, Message)):
+    if isinstance(messages, (str, bytes, Message)) or not isinstance(messages, Iterable):
         raise BadInput(
             f"messages is one {type(messages).__name__}: hand over a list, as in [Message('user', text)]"
         )
@@ -145,7 +155,7 @@ def check_choice(value: object, known: Sequence[T], what: str) -> T:
     for choice in known:
         if value == choice:
             return choice
-    raise BadInput(f"{what} is {value!r}: choose one of {', '.join(map(str, known))}")
+    raise BadInput(f"{what} is {_shown(value)}: choose one of {', '.join(map(str, known))}")
 
 
 def check_finite(value: object, what: str) -> float:
@@ -154,9 +164,9 @@ def check_finite(value: object, what: str) -> float:
     Raises:
         BadLimit: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadLimit(f"{what} is {value!r}: it must be a finite number")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, (int, float)) and abs(value) <= _FLOAT_MAX:
+        return float(value)
+    raise BadLimit(f"{what} is {_shown(value)}: it must be a finite number")
 
 
 def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
@@ -165,9 +175,42 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BadName: one is not.
     """
-    if isinstance(tags, str):
-        raise BadName(f"tags is the text {tags[:40]!r}: hand over a list, as in tags=[...]")
-    return tuple(check_name(tag, "a tag") for tag in tags)
+    return tuple(check_name(tag, "a tag") for tag in check_several(tags, "tags", BadName))
+
+
+def check_several(values: object, what: str, error: type[BadInput] = BadInput) -> list[object]:
+    """Return several values as a list.
+
+    Raises:
+        BadInput: it is one value, or none; `error` says which leaf.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise error(f"{what} is {_shown(values)}: hand over a list, as in {what}=[...]")
+    return list(values)
+
+
+def check_source(source: object) -> Source | None:
+    """Return `source` unchanged.
+
+    Raises:
+        BadInput: it is no Source, or a field of it cannot be taken.
+    """
+    if source is None:
+        return None
+    if not isinstance(source, Source):
+        raise BadInput(f"source is a {type(source).__name__}: make it a Source(document=...)")
+    for name in ("message_id", "thread", "document", "url"):
+        if getattr(source, name) not in (None, ""):
+            check_text(getattr(source, name), f"source.{name}")
+    span: object = source.span
+    if span is None:
+        return source
+    if not isinstance(span, tuple) or len(span) != 2 or not all(type(end) is int for end in span):
+        raise BadInput(f"source.span is {_shown(span)}: hand over (start, end) in characters")
+    start, end = span
+    if not 0 <= start <= end <= _SPAN_MAX:
+        raise BadInput(f"source.span is {_shown(span)}: start and end go from 0, in order")
+    return source
 
 
 def check_ttl(ttl: timedelta | None, now: datetime) -> datetime | None:

@@ -205,7 +205,8 @@ class KeyValues:
 
 def _words_at(value: Mapping[str, Json], paths: Sequence[str]) -> str:
     """What keyword search reads of a value: the texts at its indexed paths."""
-    return "\n".join(text for path in paths for text in texts_at(value, path))
+    found = "\n".join(text for path in paths for text in texts_at(value, path))
+    return found.replace("\0", " ")  # a value may hold NULs; FTS5 would read no further
 
 
 def check_namespace(namespace: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from memos_engine.errors import BadInput
 
+DEPTH_MAX = 100
+"""Levels of a condition, as of a value."""
 _MISSING = object()
 _Condition = Mapping[str, Any]
 
@@ -27,7 +29,11 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _equal(found: Any, wanted: Any) -> bool:
-    """JSON equality: `true` is not 1."""
+    """JSON equality, at any depth: `true` is not 1, but 1 is 1.0."""
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(_equal, found, wanted))
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        return found.keys() == wanted.keys() and all(_equal(found[name], wanted[name]) for name in found)
     if isinstance(found, bool) != isinstance(wanted, bool):
         return False
     return bool(found == wanted) and found is not _MISSING
@@ -50,12 +56,14 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def validated(condition: Mapping[str, Any]) -> Mapping[str, Any]:
+def validated(condition: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any]:
     """Return the condition unchanged.
 
     Raises:
-        BadInput: it is no mapping, or holds an unknown operator or a wrong operand.
+        BadInput: it is no mapping, nests too deep, or holds an unknown operator or a wrong operand.
     """
+    if depth > DEPTH_MAX:
+        raise BadInput(f"filter nests deeper than {DEPTH_MAX} levels: flatten it")
     if not isinstance(condition, Mapping):
         raise BadInput(f"filter is a {type(condition).__name__}: hand over a dict, as in {{'field': value}}")
     for name, wanted in condition.items():
@@ -65,11 +73,13 @@ def validated(condition: Mapping[str, Any]) -> Mapping[str, Any]:
             if not isinstance(wanted, list) or not wanted:
                 raise BadInput(f"{name} needs a list of conditions, not {wanted!r}")
             for part in wanted:
-                validated(part)
+                validated(part, depth + 1)
         elif name.startswith("$"):
             raise BadInput(f"operator {name!r} needs a field before it, as in {{'age': {{'$gt': 3}}}}")
         elif _is_operators(wanted):
             _validate_operators(wanted)
+        elif isinstance(wanted, Mapping):
+            validated(wanted, depth + 1)
     return condition
 
 

@@ -66,8 +66,8 @@ class ChromaIndex:
         self._known = (_NONE, _NONE)  # ids and refs; replaced, never changed: queries read it without a lock
         self._written_v = 0
         self._closed = False
-        self._stamp = kind
         stamp = read_stamp(folder)
+        self._stamp = replace(kind, generation="" if stamp is None else stamp.generation)
         if stamp is None or not stamp.same_kind(kind) or not self._taken_over(stamp, refs_of):
             self._start_anew()
         self._sweep()
@@ -343,12 +343,23 @@ class ChromaIndex:
             yield
         except BaseException as exc:
             panic = type(exc).__name__ == "PanicException"  # pyo3's, no Exception
-            if isinstance(exc, MemosError) or not (panic or isinstance(exc, Exception)):
+            if isinstance(exc, (MemosError, ImportError)) or not (panic or isinstance(exc, Exception)):
                 raise
             raise StoreDamaged(
                 f"the vector index {str(self.folder)!r} failed ({type(exc).__name__}: {exc}): it is being "
                 "rebuilt from the cube's database, searches are exact meanwhile"
             ) from exc
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether some owner, of this process or another, has the index in `folder` now."""
+    lock = FileLock(folder / LOCK, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def _connect(path: Path) -> Any:

@@ -59,14 +59,16 @@ def translated(exc: BaseException, path: Path) -> MemosError:
         )
     if isinstance(exc, (apsw.CorruptError, apsw.NotADBError)):
         return StoreDamaged(
-            f"{str(path)!r} is malformed ({exc}): restore it from a dump or a copy; other cubes are not touched"
+            f"{str(path)!r} is malformed ({exc}): run memos.rebuild(name), and if that fails "
+            "restore it from a dump or a copy; other cubes are not touched"
         )
     if isinstance(exc, (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError)):
         return BadRoot(
             f"{str(path)!r} cannot be written ({exc}): give this process write access or use another folder"
         )
     return StoreError(
-        f"SQLite failed on {str(path)!r} ({type(exc).__name__}: {exc}): nothing of this call was stored"
+        f"SQLite failed on {str(path)!r} ({type(exc).__name__}: {exc}): nothing of this call was stored; "
+        "see that the disk is healthy and has space, then repeat"
     )
 
 
@@ -175,7 +177,9 @@ class Database:
             self._check_open()
             self._run_group(group)
         except BaseException as exc:
-            error = translated(exc, self.path) if isinstance(exc, apsw.Error) else exc
+            error: BaseException = translated(exc, self.path) if isinstance(exc, apsw.Error) else exc
+            if not isinstance(exc, Exception):  # Ctrl-C is for the thread it interrupted, not for the others
+                error = StoreError(f"a write to {str(self.path)!r} was interrupted: nothing was stored; repeat")
             for ticket in group:
                 ticket.error = ticket.error or error
             if not isinstance(exc, (apsw.Error, MemosError)):
@@ -242,7 +246,7 @@ def _run_ticket(connection: Connection, ticket: _Ticket[object]) -> None:
         ticket.result = ticket.work(connection)
     except apsw.FullError:
         raise
-    except BaseException as exc:
+    except Exception as exc:  # raised in the thread whose work it is
         if not connection.in_transaction:
             raise
         connection.execute("ROLLBACK TO ticket")

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from memos_engine.items import Edge
 from memos_engine.ports import StoredTurn
-from memos_engine.store.questions import Questions, at, chunks, marks
-from memos_engine.store.rows import LIVE
+from memos_engine.store.questions import Questions, chunks, marks
+from memos_engine.store.rows import LIVE, from_micros
 
 
 class GraphQuestions(Questions):
@@ -30,10 +30,11 @@ class GraphQuestions(Questions):
 
     def concepts(self, names: Collection[str]) -> dict[str, str]:
         """Ids of the concept nodes of `names`, by name."""
-        rows = self.rows(
-            f"SELECT text, id FROM items WHERE kind = 'concept' AND text IN ({marks(names)})", list(names)
-        )
-        return dict(rows)
+        found: dict[str, str] = {}
+        for part in chunks(list(names)):
+            sql = f"SELECT text, id FROM items WHERE kind = 'concept' AND text IN ({marks(part)})"
+            found.update(self.rows(sql, part))
+        return found
 
     def derived_from(self, refs: Sequence[int]) -> dict[int, list[int]]:
         """For each of `refs` that was derived: the refs it was derived from."""
@@ -106,7 +107,7 @@ class GraphQuestions(Questions):
                 [thread, *part],
             ):
                 first = text if version == 1 else self._first_text(id_) or text
-                found[key] = StoredTurn(id_, first, role, at(said_at), None)
+                found[key] = StoredTurn(id_, first, role, from_micros(said_at), None)
         return found
 
     def _first_text(self, item_id: str) -> str | None:
@@ -129,7 +130,7 @@ class GraphQuestions(Questions):
         if not rows:
             return None
         id_, text, role, said_at, topic = rows[0]
-        return StoredTurn(id_, text, role, at(said_at), topic)
+        return StoredTurn(id_, text, role, from_micros(said_at), topic)
 
     def erased_turns(self, turns: Sequence[bytes]) -> set[bytes]:
         """Which hashes of (thread, message key) stand in the tombstones."""

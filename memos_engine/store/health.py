@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import apsw
+
 from memos_engine.store.database import Connection
 from memos_engine.store.reading import CubeReader
 from memos_engine.store.rows import words_of
@@ -23,10 +25,20 @@ def problems(reader: CubeReader) -> dict[str, list[str]]:
         "versions": _versions,
         "audit": _audit,
     }
-    return {name: list(check(reader.connection)) for name, check in checks.items()}
+    return {name: _lines(check, reader.connection) for name, check in checks.items()}
+
+
+def _lines(check: Callable[[Connection], Iterator[str]], connection: Connection) -> list[str]:
+    """What a check finds; damage that stops it is a finding too."""
+    try:
+        return list(check(connection))
+    except (apsw.CorruptError, apsw.SQLError) as exc:  # a malformed page, or a table that is not there
+        return [f"SQLite: {exc}: run rebuild; if it fails, restore the cube from a dump"]
 
 
 def _database(connection: Connection) -> Iterator[str]:
+    # a cursor makes FTS5 read its structure anew: quick_check alone trusts one of an older state, and cries wolf
+    connection.execute("SELECT rowid FROM words WHERE words MATCH 'x' LIMIT 1").fetchall()
     for (line,) in connection.execute(f"PRAGMA quick_check({SHOWN_MAX})").fetchall():
         if line != "ok":
             yield f"SQLite: {line}"

@@ -69,8 +69,8 @@ def where(view: View | None, wanted: Filter) -> tuple[str, list[Any]]:
     if wanted.until is not None:
         terms.append("i.event_at < ?")
         values.append(to_micros(wanted.until))
-    if view is not None:
-        sql, more = visible(view)
+    if view is not None:  # who asks for what has expired gets it
+        sql, more = shared(view) if "expired" in wanted.states else visible(view)
         terms.append(sql)
         values += more
     return " AND ".join(terms), values

@@ -31,8 +31,8 @@ class CubeReader(SearchQuestions, GraphQuestions):
     """Every question to one cube's database; those of words, vectors and graph are inherited."""
 
     def ref(self, item_id: str, view: View) -> int | None:
-        """The row number of an item, of any state, that `view` may see."""
-        sql, values = visible(view)
+        """The row number of an item, of any state and expired or not, that nobody keeps from `view`."""
+        sql, values = shared(view)
         found: int | None = self.value(f"SELECT n FROM items i WHERE id = ? AND {sql}", [item_id, *values])
         return found
 
@@ -76,6 +76,10 @@ class CubeReader(SearchQuestions, GraphQuestions):
         """Whether another principal keeps item `n` from this view, expiry aside."""
         sql, values = shared(view)
         return self.value(f"SELECT 1 FROM items i WHERE n = ? AND {sql}", [n, *values]) is None
+
+    def in_search(self, n: int) -> bool:
+        """Whether item `n` stands in words and vectors."""
+        return bool(self.value("SELECT indexed FROM items WHERE n = ?", [n]))
 
     def identity(self, n: int) -> tuple[str, datetime, int]:
         """Id, moment of creation and version of item `n`."""

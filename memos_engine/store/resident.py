@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from memos_engine.errors import Closed, StoreDamaged
 from memos_engine.items import Revision
 from memos_engine.store import feed
-from memos_engine.store.chroma import BATCH_MAX, SYNC_THRESHOLD, ChromaIndex
+from memos_engine.store.chroma import BATCH_MAX, SYNC_THRESHOLD, ChromaIndex, is_taken
 from memos_engine.store.feed import Ints
 from memos_engine.store.page import Page
 from memos_engine.store.reading import CubeReader, EmbedderRow
@@ -211,14 +211,17 @@ class Resident:
     def lag(self, reader: CubeReader) -> tuple[int, int]:
         """Vectors that no index serves yet, and erased ones that an index's files may still hold.
 
-        An index that this process has not opened serves it nothing, unless it knows another owner.
+        An index that this process has not opened serves it nothing. While another owner has it, nothing is
+        due here: a job could do nothing, and would be due again at once.
         """
+        if self._elsewhere and is_taken(self._folder):
+            return 0, 0
         embedder, index, found = reader.embedder(), self._index, read_stamp(self._folder)
         if embedder is None:
             return 0, 0
         if found is None or found.fingerprint != embedder.fingerprint:
             return reader.vectors_after(0, embedder), 0
-        served = found.applied_v if self._complete or self._elsewhere else 0
+        served = found.applied_v if self._complete else 0
         written = index.written_v if index else found.applied_v if found.clean else V_MAX
         return reader.vectors_after(served, embedder), reader.erased_vectors(found.applied_gone, upto=written)
 
@@ -326,7 +329,7 @@ class Resident:
                     break  # switched meanwhile: the next call begins an index for the new one
                 ids, refs, rows = feed.batch(reader, embedder, index.applied_v, BATCH_MAX)
                 gone = reader.gone_vectors(after=index.applied_gone)
-            if any(erased and v <= index.written_v for _, v, erased in gone):
+            if index.written_v and any(erased and v <= index.written_v for _, v, erased in gone):
                 self._renew(index)  # HNSW keeps the bytes of what it deletes
                 continue
             try:

@@ -87,7 +87,9 @@ def _own_message(item: MemoryItem) -> tuple[str | None, str | None]:
         source = item.sources[0]
         if source == Source(message_id=source.message_id, thread=item.thread):
             return source.message_id, None
-    return None, dumps([_source_json(source) for source in item.sources]) if item.sources else None
+    if not item.sources and item.kind != "episode":
+        return None, None
+    return None, dumps([_source_json(source) for source in item.sources])
 
 
 def _source_json(source: Source) -> dict[str, Json]:

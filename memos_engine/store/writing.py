@@ -77,13 +77,18 @@ class CubeWriter(CubeReader):
         return EmbedderRow(*self.rows(row, [fingerprint])[0])
 
     def add_vectors(
-        self, rows: Sequence[tuple[int, Mapping[str, NDArray[np.float32]]]], embedder: EmbedderRow
+        self, rows: Sequence[tuple[int, int, Mapping[str, NDArray[np.float32]]]], embedder: EmbedderRow
     ) -> int:
-        """Give items vectors by `embedder` beside those they have; an item that is gone is passed over."""
-        live = {
-            n for n, _ in rows if self.connection.execute("SELECT indexed FROM items WHERE n = ?", [n]).get
-        }
-        made = [row for n, vectors in rows if n in live for row in _vector_rows(n, vectors, embedder)]
+        """Give items, at the version that was read, vectors by `embedder` beside those they have.
+
+        An item that was changed, erased or given such vectors meanwhile is passed over.
+        """
+        same = (
+            "SELECT 1 FROM items WHERE n = ?1 AND version = ?2 AND indexed = 1"
+            " AND NOT EXISTS (SELECT 1 FROM vectors WHERE item = ?1 AND embedder = ?3)"
+        )
+        live = {n for n, version, _ in rows if self.value(same, [n, version, embedder.n])}
+        made = [row for n, _, vectors in rows if n in live for row in _vector_rows(n, vectors, embedder)]
         self.connection.executemany(
             "INSERT INTO vectors (item, name, embedder, data) VALUES (?, ?, ?, ?)", made
         )
@@ -285,17 +290,17 @@ class CubeWriter(CubeReader):
             [n],
         )
 
-    def expire(self, refs: Iterable[int]) -> int:
-        """Take live items out of search, as a new version of state `expired`."""
+    def expire(self, refs: Iterable[int], now: int) -> int:
+        """Take live items out of search whose time is still over, as a new version of state `expired`."""
         done = 0
         for n in refs:
             rows = self.connection.execute(
-                f"{SELECT_ITEM} WHERE n = ? AND i.state IN (?, ?, ?)", [n, *LIVE]
+                f"{SELECT_ITEM} WHERE n = ? AND i.state IN (?, ?, ?) AND i.expires_at <= ?", [n, *LIVE, now]
             ).fetchall()
             if rows:
                 item = to_item(self.cube, rows[0][1:])
-                now = from_micros(self.now)
-                item = replace(item, state="expired", version=item.version + 1, updated_at=now)
+                at = from_micros(self.now)
+                item = replace(item, state="expired", version=item.version + 1, updated_at=at)
                 self.replace(n, Entry(item), None, op="expire")
                 done += 1
         return done

@@ -301,7 +301,7 @@ class TestResident:
         assert len(before) == 40
         resident.drop_page()
         assert resident.nbytes == 0
-        assert search(truth, resident, rows[45], 60) == found
+        assert_same(search(truth, resident, rows[45], 60), found)
         with truth.read() as reader:
             assert resident.problems(reader) == []
         other.file.close()
@@ -357,6 +357,19 @@ class TestResident:
         with truth.read() as reader:
             assert resident.lag(reader) == (0, 0)
         assert_whole(truth, resident)
+
+    def test_an_erased_trace_without_a_vector_renews_once(self, truth: Truth, resident: Resident) -> None:
+        """An entry for vector 0 stands for whatever an index may still hold of an item's earlier versions."""
+        truth.add(clustered(100, DIMENSION, seed=1))
+        resident.catch_up(truth.read)
+        truth.file.write(
+            lambda writer: writer.connection.execute("INSERT INTO gone_vectors (v, erased) VALUES (0, 1)"),
+            principal="user:t",
+            action="forget",
+        )
+        assert resident.catch_up(truth.read) == 100
+        assert resident.catch_up(truth.read) == 0
+        assert stamp_of(truth.folder / VECTORS).generation == "g000002"
 
     def test_what_was_erased_before_it_was_indexed_costs_no_rebuild(
         self, truth: Truth, resident: Resident

@@ -79,10 +79,10 @@ class Truth:
     def switch(self, fingerprint: str, rows: Vectors) -> None:
         """Give every item one new vector, by another embedder, which becomes the current one."""
         with self.read() as reader:
-            refs = [
-                int(row[0]) for row in reader.connection.execute("SELECT n FROM items ORDER BY n").fetchall()
+            found: Any = reader.connection.execute("SELECT n, version FROM items ORDER BY n")
+            made = [
+                (int(n), int(version), {"n0": row}) for (n, version), row in zip(found, rows, strict=True)
             ]
-        made = [(ref, {"n0": row}) for ref, row in zip(refs, rows, strict=True)]
         self.file.write(
             lambda writer: writer.add_vectors(made, writer.other_embedder(fingerprint, rows.shape[1])),
             principal="user:t",

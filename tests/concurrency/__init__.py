@@ -1,0 +1,1 @@
+"""Tests of many threads and processes on one root."""
