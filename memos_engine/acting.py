@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from memos_engine.capture.validate import check_choice
+from memos_engine.capture.validate import check_choice, check_scope
 from memos_engine.errors import AccessDenied
 from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.items import CubeRow, Right, Scope
@@ -72,7 +72,9 @@ class ScopedCube:
             BadInput: the right is neither `read` nor `write`.
         """
         self._actor("owner")
-        self._host.share(self.id, principal_of(scope), check_choice(right, ("read", "write"), "right"))
+        self._host.share(
+            self.id, principal_of(check_scope(scope)), check_choice(right, ("read", "write"), "right")
+        )
 
     def revoke(self, scope: Scope) -> None:
         """Take back what `grant` gave; in effect at the next call, in every process.
@@ -81,7 +83,7 @@ class ScopedCube:
             AccessDenied: only the owner may.
         """
         self._actor("owner")
-        self._host.share(self.id, principal_of(scope), None)
+        self._host.share(self.id, principal_of(check_scope(scope)), None)
 
     def grants(self) -> dict[str, Right]:
         """What was granted, by principal; the owner is not in it.
@@ -103,7 +105,7 @@ class ScopedCube:
             AccessDenied: the principal's right on this cube does not include `needed`.
         """
         session = self._scope.session if self._scope else None
-        held = "owner" if self._principal == ROOT else self._host.right(self.id, self._principal)
+        held = self._host.right(self.id, self._principal)
         if not permits(held, needed):
             raise AccessDenied(
                 f"{self._principal!r} may not {needed} this cube: its owner can allow it with cube.grant(scope, right)"

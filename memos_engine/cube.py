@@ -308,8 +308,8 @@ class MemCube(ScopedCube):
         Raises:
             AccessDenied: this scope may not read here.
         """
-        self._actor("read")
-        return cube_stats(self._shelf)
+        actor = self._actor("read")
+        return cube_stats(self._shelf, actor.view)
 
     def check(self) -> CheckReport:
         """Compare the truth with itself and with every projection; changes nothing.

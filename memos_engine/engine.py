@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from memos_engine.capture.validate import check_name
+from memos_engine.capture.validate import check_name, check_scope
 from memos_engine.cube import MemCube
 from memos_engine.errors import AccessDenied, Closed, Conflict, CubeNotFound, StoreError
 from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.host import PAGE_BYTES_MAX, Host
-from memos_engine.items import CheckReport, CubeRow, Job, Scope, new_id
+from memos_engine.items import CheckReport, CubeRow, Job, Scope
 from memos_engine.models.embed import SentenceEmbedder
 from memos_engine.ports import Clock, Embedder
 from memos_engine.schedule.policy import INDEX_ABOVE
@@ -84,11 +84,13 @@ class MemOS:
             BadName: a name in it cannot be taken.
         """
         self._check_open()
-        for name, value in (("user", scope.user), ("agent", scope.agent), ("session", scope.session)):
-            if value is not None:
-                check_name(value, f"Scope.{name}")
-        if self._scope is not None and principal_of(scope) != self._principal:
-            raise AccessDenied(f"{self._principal!r} cannot act as another: use the handle of MemOS.open")
+        principal = principal_of(check_scope(scope))
+        if self._scope is not None:
+            bound = self._scope.session
+            if principal != self._principal or bound not in (None, scope.session):
+                raise AccessDenied(
+                    f"{self._principal!r} cannot act as another, nor in another session: use the handle of MemOS.open"
+                )
         return type(self)(self._host, scope)
 
     def cube(self, name: str, *, owner: str | Scope | None = None, create: bool = True) -> MemCube:
@@ -111,7 +113,7 @@ class MemOS:
         )
         row = self._host.catalog.cube(holder, name)
         if row is None and create and holder == self._principal:
-            row = self._host.create(new_id(), holder, name)
+            row = self._host.create(holder, name)
         if row is None or not self._sees(row):
             raise CubeNotFound(
                 f"there is no cube {name!r} that {self._principal!r} may see: check the name and its owner, or "

@@ -9,30 +9,32 @@ import logging
 import os
 import shutil
 import threading
-import uuid
+import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from memos_engine.errors import (
     BadRoot,
     Closed,
+    Conflict,
     CubeNotFound,
     EmbedderMismatch,
     EmbedderUnavailable,
     StoreDamaged,
     StoreError,
 )
+from memos_engine.govern.access import ROOT
 from memos_engine.items import CubeRow, Job, Right, new_id
 from memos_engine.ports import Clock, Embedder
 from memos_engine.schedule.policy import jobs_due
 from memos_engine.schedule.worker import Worker
 from memos_engine.shelf import TextShelf
 from memos_engine.store.catalog import Catalog
+from memos_engine.store.disk import sync_path
 from memos_engine.store.queue import SqliteJobQueue
-from memos_engine.store.sqlite import CubeFile
+from memos_engine.store.sqlite import CUBE_DATABASE, CubeFile
 from memos_engine.store.threads import Threads, open_threads
 from memos_engine.upkeep import Progress, cube_facts, expire, organise
 
@@ -41,6 +43,12 @@ PAGE_BYTES_MAX = 2**30
 AWAKE_MAX = 64
 """Shelves with open connections at a time: each holds 3 to 15 files, and many systems allow 1,024."""
 STOP_TIMEOUT_S = 30.0
+
+DEAD_REST = timedelta(minutes=10)
+"""How long the background leaves a dead letter alone before the same is tried anew."""
+UNSEEN_PER_PLAN = 8
+STAGING = ".loading-"
+SWEEP_AGE_S = 86_400.0
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +79,10 @@ class Host:
         self.catalog = Catalog(root, self.clock)
         self.queue = SqliteJobQueue(self.catalog.database, self.clock)
         self._threads = open_threads(root)
+        self._sweep()
         self._shelves: OrderedDict[str, TextShelf] = OrderedDict()
         self._used: set[str] = set()  # since the last plan
+        self._unseen: list[str] = []  # not looked at since this process started
         self._lock = threading.Lock()
         self.closed = False
         self._worker = Worker(
@@ -85,9 +95,16 @@ class Host:
 
     # Cubes
 
-    def create(self, cube: str, owner: str, name: str) -> CubeRow:
+    def create(self, owner: str, name: str) -> CubeRow:
         """A new cube, or the one that another caller made meanwhile."""
-        return self.catalog.create_cube(cube, owner, name)
+        cube = new_id()
+        folder = self.root / CUBES / cube
+        folder.mkdir(mode=0o700)
+        CubeFile(folder, cube, self.clock).close()
+        row = self.catalog.create_cube(cube, owner, name)
+        if row.id != cube:
+            shutil.rmtree(folder)
+        return row
 
     def shelf(self, cube: str) -> TextShelf:
         """The shelf of a cube, opened on first use."""
@@ -104,9 +121,13 @@ class Host:
 
     def _open(self, cube: str) -> TextShelf:
         if self.catalog.cube_by_id(cube) is None:
-            raise CubeNotFound(f"cube {cube!r} was deleted: make a new one with memos.cube(name)")
+            raise CubeNotFound(_deleted(cube))
         folder = self.root / CUBES / cube
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / CUBE_DATABASE).is_file():
+            raise StoreDamaged(
+                f"{str(folder / CUBE_DATABASE)!r} is missing, the catalog knows the cube: put the folder back from a "
+                "copy, or remove the cube with memos.delete(name)"
+            )
         return TextShelf(CubeFile(folder, cube, self.clock), self.embedder, self.clock)
 
     def _make_room(self) -> None:
@@ -142,19 +163,42 @@ class Host:
             )
 
     def load(self, source: Path, owner: str, name: str, progress: Progress) -> CubeRow:
-        """A new cube out of an archive: whole, or not at all."""
+        """A new cube out of an archive: whole, or not at all.
+
+        Raises:
+            Conflict: the owner has a cube of that name, perhaps made meanwhile.
+        """
         from memos_engine.store import archive  # noqa: PLC0415 -- pydantic models take 0.1 s; few processes load
 
         cube = new_id()
         folder = self.root / CUBES / cube
-        staging = self.root / CUBES / f".loading-{uuid.uuid4().hex}"
+        staging = self.root / CUBES / f"{STAGING}{cube}"
         try:
             archive.load(source, staging, cube, self.clock, principal=owner, progress=progress)
-            os.replace(staging, folder)  # noqa: PTH105 -- the twin of the archive's own replace
+            staging.rename(folder)
+            sync_path(folder.parent)
+            return self._named(cube, owner, name)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-        return self.catalog.create_cube(cube, owner, name)
+
+    def _named(self, cube: str, owner: str, name: str) -> CubeRow:
+        """Enter a loaded cube into the catalog under a name that is still free."""
+        row = self.catalog.create_cube(cube, owner, name)
+        if row.id != cube:
+            raise Conflict(
+                f"a cube {name!r} was made meanwhile: load under another name, with load(path, name=...)"
+            )
+        return row
+
+    def _sweep(self) -> None:
+        """Remove what a deletion or a load that was cut short left behind."""
+        for folder in (self.root / CUBES).iterdir():
+            staging = folder.name.startswith(STAGING)
+            old = time.time() - folder.stat().st_mtime > SWEEP_AGE_S  # a younger one may be at work elsewhere
+            if (staging and old) or (not staging and self.catalog.removed(folder.name)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def delete(self, cube: str) -> None:
         """Forget a cube and remove its folder."""
@@ -170,8 +214,16 @@ class Host:
     # Rights, as `cube.py` asks for them
 
     def right(self, cube: str, principal: str) -> Right | None:
-        """What the catalog says now."""
-        return self.catalog.right(cube, principal)
+        """What the catalog says now; the root has every right on a cube that is there.
+
+        Raises:
+            CubeNotFound: the root asks for a cube that was deleted.
+        """
+        if principal != ROOT:
+            return self.catalog.right(cube, principal)
+        if self.catalog.cube_by_id(cube) is None:
+            raise CubeNotFound(_deleted(cube))
+        return "owner"
 
     def share(self, cube: str, principal: str, right: Right | None) -> None:
         """Grant a right, or take it back (None)."""
@@ -191,30 +243,48 @@ class Host:
     # Jobs
 
     def start(self) -> None:
-        """Run jobs in a daemon thread."""
+        """Run jobs in a daemon thread; every cube is looked at once, a few at a time."""
+        with self._lock:
+            self._unseen = [row.id for row in self.catalog.cubes()]
         self._worker.start()
 
     def plan(self, *, again: bool = True) -> int:
         """Enqueue what the cubes used here since the last time call for; returns how many jobs are new.
 
         Args:
-            again: Also what ended as a dead letter before.
+            again: Also what ended as a dead letter a moment ago.
         """
         with self._lock:
-            used = [(cube, self._shelves[cube]) for cube in self._used if cube in self._shelves]
+            cubes = [*self._used, *self._unseen[:UNSEEN_PER_PLAN]]
             self._used.clear()
+            del self._unseen[:UNSEEN_PER_PLAN]
         new = 0
-        for cube, shelf in used:
+        for cube in cubes:
             try:
-                due = jobs_due(cube_facts(shelf, self.clock()), index_above=self._index_above)
-            except (StoreDamaged, Closed) as exc:  # told to whoever uses that cube; others go on
+                new += self._plan_one(cube, again=again)
+            except CubeNotFound:
+                continue  # deleted meanwhile: it needs nothing
+            except (StoreError, Closed) as exc:  # told to whoever uses that cube; the others go on
                 _log.warning(
                     "a cube cannot be looked after", extra={"action": "plan", "cube": cube, "error": str(exc)}
                 )
-                continue
-            dead = set() if again or not due else {job.kind for job in self.queue.jobs(cube, ("dead",))}
-            new += self.queue.enqueue([job for job in due if job.kind not in dead])
         return new
+
+    def _plan_one(self, cube: str, *, again: bool) -> int:
+        facts = cube_facts(self._peek(cube), self.clock())
+        due = jobs_due(facts, index_above=self._index_above)
+        if not due:
+            return 0
+        recent = self.clock() - DEAD_REST
+        dead = {job.kind for job in self.queue.jobs(cube, ("dead",)) if job.created_at > recent}
+        return self.queue.enqueue([job for job in due if again or job.kind not in dead])
+
+    def _peek(self, cube: str) -> TextShelf:
+        """A shelf, without counting as a use of it."""
+        shelf = self.shelf(cube)
+        with self._lock:
+            self._used.discard(cube)
+        return shelf
 
     def _plan_quietly(self) -> None:
         """What the background does: a lasting fault is not tried for ever."""
@@ -222,12 +292,14 @@ class Host:
 
     def drain(self, timeout_s: float) -> None:
         """Run all that is due in this thread."""
-        for row in self.catalog.cubes():
-            with suppress(StoreError):  # told to whoever uses that cube, and by `check`; others go on
-                self.shelf(row.id)
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._used.update(row.id for row in self.catalog.cubes())
         while self.plan():
-            self._worker.drain(timeout_s)
-        self._worker.drain(timeout_s)
+            self._worker.drain(max(deadline - time.monotonic(), 0.0))
+            with self._lock:
+                self._used.update(row.id for row in self.catalog.cubes())
+        self._worker.drain(max(deadline - time.monotonic(), 0.0))
 
     def _of(self, job: Job) -> TextShelf | None:
         """The shelf a job is about; None when its cube was deleted meanwhile."""
@@ -259,6 +331,10 @@ class Host:
             shelf.close()
         self._threads.close()
         self.catalog.close()
+
+
+def _deleted(cube: str) -> str:
+    return f"cube {cube!r} was deleted: make a new one with memos.cube(name)"
 
 
 def _system_clock() -> datetime:

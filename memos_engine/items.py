@@ -80,7 +80,7 @@ class MemoryItem:
     """One memory. `episode` items hold a turn verbatim; others are written or derived."""
 
     id: str
-    """UUIDv7, unique over all cubes."""
+    """UUIDv7; a dump keeps it, so a loaded copy of a cube has the same."""
     cube: str
     """Id of the cube it lives in."""
     kind: Kind

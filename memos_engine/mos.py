@@ -112,7 +112,7 @@ class MOS:
         self.close()
 
     def _cube(self, user_id: str | None, name: str) -> MemCube:
-        return self._memos.acting_as(Scope(user=user_id or self._user_id)).cube(name)
+        return self._memos.acting_as(Scope(user=self._user_id if user_id is None else user_id)).cube(name)
 
 
 def _message(message: Message | Mapping[str, object]) -> Message:

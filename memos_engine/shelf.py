@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -29,7 +28,17 @@ from memos_engine.capture.reconcile import (
     texts_of,
 )
 from memos_engine.embedding import NamedVectors, reads_otherwise, texts_by_name
-from memos_engine.errors import BadInput, EmbedderMismatch, IdempotencyConflict, ItemNotFound, VersionConflict
+from memos_engine.errors import (
+    AccessDenied,
+    BadInput,
+    EmbedderMismatch,
+    IdempotencyConflict,
+    ItemNotFound,
+    MessageConflict,
+    StoreDamaged,
+    VersionConflict,
+)
+from memos_engine.govern.access import ROOT
 from memos_engine.items import (
     CaptureResult,
     Context,
@@ -42,9 +51,10 @@ from memos_engine.items import (
     Scope,
 )
 from memos_engine.models.embed import checked
-from memos_engine.ports import Clock, CountTokens, CubeSearch, Embedder, Entry, Vectors
+from memos_engine.ports import Clock, CountTokens, Embedder, Entry, Vectors
 from memos_engine.recall.context import pack
 from memos_engine.recall.retrieve import retrieve
+from memos_engine.store.erasure import closure
 from memos_engine.store.resident import Resident
 from memos_engine.store.rows import View
 from memos_engine.store.writing import turn_hash
@@ -75,13 +85,20 @@ class _Search:
         self._reader = reader
         self._resident = resident
         self._view = view
-        self._allowed = reader.allowed(wanted, view)
+        self._seen = reader.seen(wanted, view)
 
     def nearest(self, row: NDArray[np.float32], limit: int) -> list[tuple[int, float]]:
-        return self._resident.nearest(self._reader, row, limit, self._allowed)
+        wide = limit + len(self._seen.denied)
+        return self._without_denied(
+            self._resident.nearest(self._reader, row, wide, self._seen.allowed), limit
+        )
 
     def keyword(self, text: str, limit: int) -> list[tuple[int, float]]:
-        return self._reader.keyword(text, limit, self._allowed)
+        wide = limit + len(self._seen.denied)
+        return self._without_denied(self._reader.keyword(text, wide, self._seen.allowed), limit)
+
+    def _without_denied(self, found: Sequence[tuple[int, float]], limit: int) -> list[tuple[int, float]]:
+        return [pair for pair in found if pair[0] not in self._seen.denied][:limit]
 
     def items(self, refs: Sequence[int]) -> Mapping[int, MemoryItem]:
         return self._reader.items(refs, self._view)
@@ -123,10 +140,14 @@ class TextShelf:
     ) -> CaptureResult:
         """Make every message an episode, with what the reader drafts from it, in one durable commit."""
         keys = message_keys(messages, whole_thread=whole_thread)
-        call = None if idempotency_key is None else (idempotency_key, digest(messages, thread))
+        call = None
+        if (
+            idempotency_key is not None
+        ):  # a key is its principal's own: another's call of that name is another call
+            call = (f"{actor.principal}\x1f{idempotency_key}", digest(messages, thread))
         with self.file.read() as reader:
             earlier = _earlier(reader, call)
-            slots = _settled(reader, thread, messages, keys)
+            slots = _settled(reader, thread, messages, keys, actor.view)
             if earlier is not None:
                 return earlier
             if call is None and all(slot.new is None for slot in slots):
@@ -138,7 +159,9 @@ class TextShelf:
             earlier = _earlier(writer, call)
             if earlier is not None:
                 return earlier
-            slots = _settled(writer, thread, messages, keys)  # another writer may have been faster
+            slots = _settled(
+                writer, thread, messages, keys, actor.view
+            )  # another writer may have been faster
             places = sorted({slot.new for slot in slots if slot.new is not None})
             fresh = [turns[place] for place in places]
             made = plan(
@@ -220,6 +243,8 @@ class TextShelf:
             raise BadInput(
                 f"item {item_id!r} is the entry {before.key!r}: change it with cube.kv.put(namespace, key, value)"
             )
+        if after.visibility != before.visibility and actor.principal not in (ROOT, before.author):
+            raise AccessDenied("only its author may change who sees an item: leave visibility as it is")
         vectors: NamedVectors = self.embedded([(after, ())])[0] if reads_otherwise(before, after) else {}
         expected = before.version if expect_version is None else expect_version
 
@@ -255,7 +280,7 @@ class TextShelf:
                 if n is None:
                     raise ItemNotFound(_no_item(item_id))
                 refs.append(n)
-            erased, versions = writer.erase(writer.with_derived(refs, sources=sources))
+            erased, versions = writer.erase(closure(writer, refs, sources=sources, view=actor.view))
             return Erased(tuple(erased), versions, writer.revision())
 
         erased = self.file.write(
@@ -285,20 +310,24 @@ class TextShelf:
     def _retrieve(
         self, query: str, actor: Actor, limit: int, wanted: Filter, *, said_once: bool
     ) -> list[Hit]:
-        with self._searching(wanted, actor.view) as (reader, search):
-            embedder = reader.embedder()
-            if embedder is not None and embedder.fingerprint != self._embedder.fingerprint:
-                raise EmbedderMismatch(
-                    f"this cube's vectors were made anew by {embedder.fingerprint!r} after it was opened with "
-                    f"{self._embedder.fingerprint!r}: open the MemOS again with the new one"
-                )
-            row = None if embedder is None else self._embed([query])[0]
+        row = self._query_row(query)  # before the read transaction: a model may take its time
+        with self.file.read() as reader:
+            search = _Search(reader, self.resident, wanted, actor.view)
             return retrieve(search, query, row, limit=limit, said_once=said_once)
 
-    @contextmanager
-    def _searching(self, wanted: Filter, view: View) -> Iterator[tuple[CubeReader, CubeSearch]]:
+    def _query_row(self, query: str) -> NDArray[np.float32] | None:
+        """The query's vector (D,). None when the cube has no vectors."""
         with self.file.read() as reader:
-            yield reader, _Search(reader, self.resident, wanted, view)
+            embedder = reader.embedder()
+        if embedder is None:
+            return None
+        if embedder.fingerprint != self._embedder.fingerprint:
+            raise EmbedderMismatch(
+                f"this cube's vectors were made anew by {embedder.fingerprint!r} after it was opened with "
+                f"{self._embedder.fingerprint!r}: open the MemOS again with the new one"
+            )
+        found: NDArray[np.float32] = checked(self._embedder.embed([query]), 1, embedder.dimension)[0]
+        return found
 
     def get(self, item_id: str, view: View) -> MemoryItem:
         """One item of any state.
@@ -353,21 +382,33 @@ def _earlier(reader: CubeReader, call: tuple[str, bytes] | None) -> CaptureResul
     stored = None if call is None else reader.call(call[0])
     if call is None or stored is None:
         return None
-    if stored[0] != call[1]:
+    if stored[0] not in (b"", call[1]):  # blank when an episode of the call was forgotten
         raise IdempotencyConflict(
-            f"idempotency key {call[0]!r} was used for other messages: use a new key for a new call"
+            f"idempotency key {call[0].split(chr(31))[-1]!r} was used for other messages: use a new key for a new call"
         )
-    fields = json.loads(stored[1])
-    for name in ("episodes", "derived", "forgotten"):
-        fields[name] = tuple(fields[name])
-    return CaptureResult(**fields)
+    try:
+        fields = json.loads(stored[1])
+        return CaptureResult(
+            tuple(fields["episodes"]),
+            tuple(fields["derived"]),
+            fields["new"],
+            tuple(fields["forgotten"]),
+            fields["revision"],
+        )
+    except (ValueError, TypeError, KeyError) as exc:
+        raise StoreDamaged("the stored result of this idempotency key is malformed: use another key") from exc
 
 
 def _settled(
-    reader: CubeReader, thread: str, messages: Sequence[Message], keys: Sequence[str | None]
+    reader: CubeReader, thread: str, messages: Sequence[Message], keys: Sequence[str | None], view: View
 ) -> list[Slot]:
     named = [key for key in keys if key is not None]
     stored = reader.turns(thread, named)
+    for message, key in zip(messages, keys, strict=True):
+        if key in stored and reader.ref(stored[key].id, view) is None:  # told alike, whatever it holds
+            raise MessageConflict(
+                f"message id {message.id!r} of thread {thread!r} is taken: give it another id or thread"
+            )
     hashes = {turn_hash(thread, key): key for key in named}
     erased = {hashes[found] for found in reader.erased_turns(list(hashes))}
     return settle(messages, keys, stored, erased, thread)

@@ -16,6 +16,7 @@ from memos_engine.schedule.policy import CubeFacts
 from memos_engine.shelf import TextShelf
 from memos_engine.store import health
 from memos_engine.store.moments import instant, micros
+from memos_engine.store.rows import View
 from memos_engine.store.writing import CubeWriter
 
 Progress = Callable[[int, int], None] | None
@@ -28,10 +29,10 @@ WORKER = "worker"
 """Principal of background jobs in the audit."""
 
 
-def cube_stats(shelf: TextShelf) -> CubeStats:
-    """Counts and sizes of a cube."""
+def cube_stats(shelf: TextShelf, view: View) -> CubeStats:
+    """Counts and sizes of a cube; items are counted as far as nobody keeps them from `view`."""
     with shelf.file.read() as reader:
-        kinds = reader.kinds()
+        kinds = reader.kinds(view)
         embedder = reader.embedder()
         counts = {table: reader.count(table) for table in ("vectors", "edges", "versions")}
         revision = reader.revision()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from memos_engine.errors import BadInput, BadLimit, BadName, BadText, BadTime
-from memos_engine.items import Message, Source
+from memos_engine.items import Message, Scope, Source
 
 T = TypeVar("T")
 
@@ -120,6 +120,21 @@ def check_share(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise BadLimit(f"{what} is {_shown(value)}: it must be a number from 0 to 1")
     return float(value)
+
+
+def check_scope(scope: Scope) -> Scope:
+    """Return `scope` unchanged.
+
+    Raises:
+        BadInput: it is no Scope.
+        BadName: a name in it cannot be taken.
+    """
+    if not isinstance(scope, Scope):
+        raise BadInput(f"scope is a {type(scope).__name__}: make it a Scope, as in Scope(user='alice')")
+    for name, value in (("user", scope.user), ("agent", scope.agent), ("session", scope.session)):
+        if value is not None:
+            check_name(value, f"Scope.{name}")
+    return scope
 
 
 def check_messages(messages: Sequence[Message]) -> list[Message]:

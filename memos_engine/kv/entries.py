@@ -64,6 +64,8 @@ class KeyValues:
             AccessDenied: this scope may not write here.
             BadInput: a name or the value cannot be taken.
         """
+        if isinstance(index, str):
+            raise BadInput(f"index is the text {index!r}: hand over a list of paths, as in index=[{index!r}]")
         paths = index if index is None or index is False else tuple(index)
         self.batch([KvPut(check_namespace(namespace), key, value, paths, ttl)])
 

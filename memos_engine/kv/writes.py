@@ -41,12 +41,15 @@ def kv_write(shelf: TextShelf, writes: Mapping[Place, KvWrite], actor: Actor) ->
     for (place, (item, paths)), named in zip(puts, vectors, strict=True):
         found = named if paths else NamedVectors()
         entries[place] = Entry(item, found, searchable=bool(paths and named))
+    erased = [place for place, write in writes.items() if write is None]
     shelf.file.write(
         lambda writer: _apply(shelf, writer, entries, actor.view),
         principal=actor.principal,
         action="kv",
         detail=lambda count: {"keys": count},
     )
+    if erased:
+        shelf.file.checkpoint()
 
 
 def _apply(shelf: TextShelf, writer: CubeWriter, entries: Mapping[Place, Entry | None], view: View) -> int:
@@ -68,7 +71,10 @@ def _apply(shelf: TextShelf, writer: CubeWriter, entries: Mapping[Place, Entry |
 
 
 def _next_version(writer: CubeWriter, n: int, entry: Entry) -> Entry:
-    """`entry` as the next version of item `n`: it keeps the id and the moment of creation."""
-    id_, created_at, version = writer.identity(n)
-    item = dataclasses.replace(entry.item, id=id_, created_at=created_at, version=version + 1)
+    """`entry` as the next version of item `n`: the item keeps its id, creation, author and visibility."""
+    old = writer.item(n)
+    item = dataclasses.replace(
+        entry.item, id=old.id, created_at=old.created_at, version=old.version + 1, author=old.author,
+        session=old.session, visibility=old.visibility,
+    )  # fmt: skip
     return dataclasses.replace(entry, item=item)

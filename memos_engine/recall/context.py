@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from memos_engine.errors import BadInput
 from memos_engine.items import Context, ContextSource, Hit, MemoryItem
 from memos_engine.ports import CountTokens
 
@@ -27,6 +28,7 @@ def pack(hits: Sequence[Hit], budget_tokens: int, count_tokens: CountTokens) -> 
     A hit that does not fit is passed over for a smaller one behind it; when not even one fits whole,
     the best is clipped.
     """
+    count_tokens = _whole(count_tokens)
     chosen: list[Hit] = []
     spent = count_tokens(f"{OPEN}\n{CLOSE}")
     dates: set[str] = set()
@@ -43,6 +45,20 @@ def pack(hits: Sequence[Hit], budget_tokens: int, count_tokens: CountTokens) -> 
             return context
         chosen.pop()
     return _clipped(hits[0], budget_tokens, count_tokens) if hits else Context()
+
+
+def _whole(count_tokens: CountTokens) -> CountTokens:
+    """The caller's counter, refused when it counts nothing that could be a number of tokens."""
+
+    def counted(text: str) -> int:
+        tokens = count_tokens(text)
+        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+            raise BadInput(
+                f"count_tokens returned {tokens!r}: it must return a whole number of tokens, 0 or more"
+            )
+        return tokens
+
+    return counted
 
 
 def _render(chosen: Sequence[Hit], count_tokens: CountTokens, clip: int | None = None) -> Context:

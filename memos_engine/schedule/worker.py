@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Literal, Self, TypeAlias
 
-from memos_engine.errors import Closed, JobFailed, MemosError, StoreError
+from memos_engine.errors import Closed, JobFailed, StoreError
 from memos_engine.items import Job, JobKind, JobState
 from memos_engine.ports import Clock, JobQueue
 from memos_engine.schedule.job import retry, told
@@ -142,7 +142,8 @@ class Worker:
                 ran = self.run_once()
             except Closed:
                 return
-            except MemosError:  # full or busy, or a cube went meanwhile: what was leased comes back
+            except Exception as exc:  # noqa: BLE001 -- the loop outlives any fault; what was leased comes back
+                _log.warning("the worker met a fault", extra={"action": "worker", "error": told(exc)})
                 ran = 0
             if not ran:
                 self._wake.wait(POLL_S)
@@ -249,7 +250,7 @@ class _Lease:
 def _dead(job: Job) -> JobFailed:
     return JobFailed(
         f"job {job.id} ({job.kind} of cube {job.cube!r}) ended after {job.attempts} attempts:"
-        f" {job.last_error}; remove the cause, then the next write to the cube asks for the job again"
+        f" {job.last_error}; remove the cause, then call drain; the background tries again by itself after ten minutes"
     )
 
 

@@ -36,6 +36,7 @@ from memos_engine.errors import (
 from memos_engine.items import Kind
 from memos_engine.ports import Clock
 from memos_engine.store.containers import CHUNK, Found, folder_members, reading, tar_members, tar_parts
+from memos_engine.store.disk import sync_path
 from memos_engine.store.dumping import Member, Progress, write_members
 from memos_engine.store.loading import fill
 from memos_engine.store.manifest import (
@@ -114,7 +115,7 @@ def dump(
                 _pack(folder, whole)
             else:
                 whole = folder
-                _sync_folder(folder)
+                sync_path(folder)
             _refuse_taken(path, overwrite=overwrite)
             _place(whole, path, work / "replaced")
         finally:
@@ -132,7 +133,7 @@ def _place(whole: Path, path: Path, aside: Path) -> None:
         if os.path.lexists(aside):
             aside.rename(path)
         raise
-    _sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def _refuse_taken(path: Path, *, overwrite: bool) -> None:
@@ -164,17 +165,6 @@ def _writing(path: Path) -> Iterator[None]:
         raise StoreError(
             f"{str(path)!r} cannot be written ({exc.strerror}): its folder must exist and be writable"
         ) from exc
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _pack(folder: Path, target: Path) -> None:

@@ -196,7 +196,7 @@ class ChromaIndex:
                 found = collection.query(query_embeddings=[row], n_results=wide, include=["distances"])
             ids = np.fromiter((int(name) for name in found["ids"][0]), np.int64)
             best = self._best_refs(ids, found["distances"][0])
-            if len(best) >= limit or len(ids) < wide or wide >= len(self):
+            if len(best) >= limit or len(ids) < wide:
                 return list(best.items())[:limit]
             wide *= 4
         return []
@@ -314,7 +314,7 @@ class ChromaIndex:
         client, self._client, self._collection = self._client, None, None
         if client is not None:
             with suppress(StoreDamaged), self._translating():
-                _release(client)
+                client.close()
 
     @contextmanager
     def _open(self) -> Iterator[None]:
@@ -374,16 +374,6 @@ def _connect(path: Path) -> Any:
         chroma_otel_collection_endpoint="",
     )
     return chromadb.PersistentClient(path=str(path), settings=settings)
-
-
-def _release(client: Any) -> None:
-    """Stop Chroma's threads and close its files, of this client only."""
-    if hasattr(client, "close"):
-        client.close()
-        return
-    from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415 -- 1.5.0 has no close()
-
-    SharedSystemClient._identifier_to_system.pop(client._identifier).stop()  # noqa: SLF001 -- as above
 
 
 def _names(folder: Path) -> list[str]:

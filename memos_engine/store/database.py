@@ -8,6 +8,7 @@ its own savepoint, so one writer's failure does not undo another's work. The eng
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,11 +85,12 @@ def translating(path: Path) -> Iterator[None]:
 class _Ticket(Generic[T]):
     """One caller's work waiting for the next commit."""
 
-    __slots__ = ("done", "error", "result", "work")
+    __slots__ = ("done", "durable", "error", "result", "work")
 
     def __init__(self, work: Callable[[Connection], T]) -> None:
         self.work = work
         self.done = False
+        self.durable = False
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -111,6 +113,8 @@ class Database:
         self._queue_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._closed = False
+        self._owes_checkpoint = False  # erased bytes still stand in the log
+        self._pid = os.getpid()
         with translating(path):
             writer = self._connect()
             try:
@@ -143,16 +147,18 @@ class Database:
                 self._give_back(connection)
                 raise
             except BaseException:
-                connection.close()
+                connection.close(force=True)
                 raise
             self._give_back(connection)
 
     def _give_back(self, connection: Connection) -> None:
+        """Keep a reader for the next read, unless a cursor still holds its old state open."""
         with self._pool_lock:
-            if not self._closed and len(self._readers) < READERS_IDLE_MAX:
+            ended = connection.txn_state() == apsw.SQLITE_TXN_NONE
+            if ended and not self._closed and len(self._readers) < READERS_IDLE_MAX:
                 self._readers.append(connection)
                 return
-        connection.close()
+        connection.close(force=True)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction and return its result once the commit is durable.
@@ -162,26 +168,39 @@ class Database:
         """
         ticket: _Ticket[T] = _Ticket(work)
         with self._queue_lock:
-            self._queue.append(ticket)  # type: ignore[arg-type] # -- a queue of mixed results
-        with self._write_lock:
-            while not ticket.done:
-                self._commit_group()
+            self._queue.append(ticket)  # type: ignore[arg-type]  # -- a queue of mixed results
+        try:
+            with self._write_lock:
+                while not ticket.done:
+                    self._commit_group()
+        except BaseException:
+            self._withdraw(ticket)
+            raise
         if ticket.error is not None:
             raise ticket.error
-        return ticket.result  # type: ignore[return-value] # -- set when there is no error
+        return ticket.result  # type: ignore[return-value]  # -- set when there is no error
+
+    def _withdraw(self, ticket: _Ticket[T]) -> None:
+        """Take back work whose caller was interrupted before anyone began it."""
+        with self._queue_lock:
+            self._queue = [waiting for waiting in self._queue if waiting is not ticket]
 
     def _commit_group(self) -> None:
-        with self._queue_lock:
-            group, self._queue = self._queue[:GROUP_MAX], self._queue[GROUP_MAX:]
+        group: list[_Ticket[object]] = []
         try:
+            with self._queue_lock:
+                group, self._queue = self._queue[:GROUP_MAX], self._queue[GROUP_MAX:]
             self._check_open()
             self._run_group(group)
         except BaseException as exc:
             error: BaseException = translated(exc, self.path) if isinstance(exc, apsw.Error) else exc
             if not isinstance(exc, Exception):  # Ctrl-C is for the thread it interrupted, not for the others
-                error = StoreError(f"a write to {str(self.path)!r} was interrupted: nothing was stored; repeat")
+                error = StoreError(
+                    f"a write to {str(self.path)!r} was interrupted: nothing was stored; repeat"
+                )
             for ticket in group:
-                ticket.error = ticket.error or error
+                if not ticket.durable:
+                    ticket.error = ticket.error or error
             if not isinstance(exc, (apsw.Error, MemosError)):
                 raise
         finally:
@@ -191,32 +210,38 @@ class Database:
     def _run_group(self, group: list[_Ticket[object]]) -> None:
         connection = self._writer = self._writer or self._connect()
         connection.execute("BEGIN IMMEDIATE")
+        committing = False
         try:
             for ticket in group:
                 _run_ticket(connection, ticket)
             if all(ticket.error is not None for ticket in group):
                 connection.execute("ROLLBACK")
             else:
+                committing = True
                 connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as exc:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            elif committing and not isinstance(
+                exc, apsw.Error
+            ):  # SQLite itself rolls back when a disk is full
+                _mark_durable(group)  # interrupted after the commit: what it holds is durable
             raise
+        _mark_durable(group)
+        if self._owes_checkpoint:
+            self._owes_checkpoint = not _truncate(connection, 0)
 
     def checkpoint(self) -> bool:
         """Move the log into the main file and truncate it: erased bytes leave the disk.
 
-        False when a reader held an old state for CHECKPOINT_TIMEOUT_MS: a later checkpoint does it.
+        False when a reader held an old state for CHECKPOINT_TIMEOUT_MS: the next writes try again.
         """
         with self._write_lock, translating(self.path):
             self._check_open()
             connection = self._writer = self._writer or self._connect()
-            connection.set_busy_timeout(CHECKPOINT_TIMEOUT_MS)
-            try:
-                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
-            finally:
-                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            return not busy
+            done = _truncate(connection, CHECKPOINT_TIMEOUT_MS)
+            self._owes_checkpoint = not done
+            return done
 
     def rest(self) -> None:
         """Close idle connections; the next use opens them again."""
@@ -227,17 +252,34 @@ class Database:
         """Close every connection. A second call does nothing."""
         with self._write_lock, self._pool_lock:
             self._closed = True
-            self._close_idle()
+            if self._pid == os.getpid():  # after a fork they are the parent's
+                self._close_idle()
 
     def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"{str(self.path)!r} is closed: open the MemOS again")
+        if self._pid != os.getpid():  # SQLite's locks do not cross a fork: going on would lose writes
+            raise Closed(f"{str(self.path)!r} was opened before a fork: open the MemOS in this process")
 
     def _close_idle(self) -> None:
         for connection in (*self._readers, *([self._writer] if self._writer else [])):
-            connection.close()
+            connection.close(force=True)
         self._readers.clear()
         self._writer = None
+
+
+def _mark_durable(group: list[_Ticket[object]]) -> None:
+    for ticket in group:
+        ticket.durable = ticket.error is None
+
+
+def _truncate(connection: Connection, timeout_ms: int) -> bool:
+    connection.set_busy_timeout(timeout_ms)
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    finally:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    return not busy
 
 
 def _run_ticket(connection: Connection, ticket: _Ticket[object]) -> None:

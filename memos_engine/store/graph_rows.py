@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from memos_engine.items import Edge
 from memos_engine.ports import StoredTurn
 from memos_engine.store.questions import Questions, chunks, marks
-from memos_engine.store.rows import LIVE, from_micros
+from memos_engine.store.rows import LIVE, NODES, from_micros
 
 
 class GraphQuestions(Questions):
@@ -46,6 +46,29 @@ class GraphQuestions(Questions):
             ):
                 found.setdefault(source, []).append(target)
         return found
+
+    def linked(self, refs: Iterable[int], kinds: Sequence[str], *, out: bool) -> list[tuple[int, int]]:
+        """Pairs of a ref and what it points to (`out`), or what points to it."""
+        near, far = ("source", "target") if out else ("target", "source")
+        return [
+            (one, other)
+            for part in chunks(sorted(refs))
+            for one, other in self.rows(
+                f"SELECT {near}, {far} FROM edges WHERE {near} IN ({marks(part)}) AND kind IN ({marks(kinds)})",
+                [*part, *kinds],
+            )
+        ]
+
+    def nodes_among(self, refs: Iterable[int]) -> set[int]:
+        """Which of `refs` are nodes of the tree."""
+        return {
+            n
+            for part in chunks(sorted(refs))
+            for (n,) in self.rows(
+                f"SELECT n FROM items WHERE n IN ({marks(part)}) AND kind IN ({marks(NODES)})",
+                [*part, *NODES],
+            )
+        }
 
     def neighbourhood(self, refs: Iterable[int]) -> dict[tuple[str, str, str], list[Edge]]:
         """Id, kind and text of `refs` and of what lies one or two edges on, with the edges out of each."""

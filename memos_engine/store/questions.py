@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from memos_engine.items import Filter
+from memos_engine.items import Filter, MemoryItem
 from memos_engine.store.database import Connection
 from memos_engine.store.rows import View, from_micros, namespace_column, to_micros
 
@@ -56,9 +56,10 @@ def where(view: View | None, wanted: Filter) -> tuple[str, list[Any]]:
         terms.append(f"i.kind IN ({marks(wanted.kinds)})")
         values += wanted.kinds
     if wanted.namespace is not None:
-        prefix = namespace_column(wanted.namespace)
-        terms.append("i.key IS NOT NULL AND i.namespace >= ? AND i.namespace < ?")
-        values += [prefix, prefix + "\U0010ffff"]
+        terms.append("i.key IS NOT NULL")
+        if prefix := namespace_column(wanted.namespace):
+            terms.append("i.namespace >= ? AND i.namespace < ?")
+            values += [prefix, prefix[:-1] + " "]  # a blank is what comes after LABEL_END
     for column, value in (("thread", wanted.thread), ("speaker", wanted.speaker)):
         if value is not None:
             terms.append(f"i.{column} = ?")
@@ -93,6 +94,14 @@ def shared(view: View) -> tuple[str, list[Any]]:
         ),
         [view.principal, view.principal, view.session],
     )
+
+
+def shows(view: View, item: MemoryItem) -> bool:
+    """Whether nobody keeps this version of an item from the view: `shared`, for a version not in the table."""
+    if view.principal is None or item.visibility == "cube":
+        return True
+    own = item.author == view.principal
+    return own and (item.visibility == "private" or item.session == view.session)
 
 
 def chunks(values: Sequence[Any]) -> Iterable[list[Any]]:

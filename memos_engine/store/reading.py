@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from datetime import datetime
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memos_engine.items import Change, Filter, ItemVersion, MemoryItem
 from memos_engine.store.graph_rows import GraphQuestions
-from memos_engine.store.questions import EmbedderRow, at, chunks, marks, shared, visible, where
+from memos_engine.store.questions import EmbedderRow, chunks, marks, shared, shows, visible, where
 from memos_engine.store.rows import (
     COLUMNS,
     LIVE,
@@ -25,6 +25,17 @@ from memos_engine.store.rows import (
 from memos_engine.store.search_rows import SearchQuestions
 
 __all__ = ["CubeReader", "EmbedderRow"]
+
+DENIED_MAX = 1_000
+"""Items left out of a search one by one; more are answered by listing what may be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a search may return: `allowed` (sorted refs; None for all), less `denied`."""
+
+    allowed: NDArray[np.int64] | None
+    denied: frozenset[int]
 
 
 class CubeReader(SearchQuestions, GraphQuestions):
@@ -58,19 +69,25 @@ class CubeReader(SearchQuestions, GraphQuestions):
         )
         return [to_item(self.cube, row[1:]) for row in rows]
 
-    def allowed(self, wanted: Filter, view: View) -> NDArray[np.int64] | None:
-        """Refs of the indexed items that pass; None when every indexed item does, which costs nothing to find out."""
-        if wanted == Filter() and not self._anything_hidden(view):
-            return None
+    def seen(self, wanted: Filter, view: View) -> Seen:
+        """Which indexed items pass: all but a few where that is so, else a list."""
+        if wanted == Filter():
+            denied = self._denied(view)
+            if len(denied) <= DENIED_MAX:
+                return Seen(None, denied)
         sql, values = where(view, wanted)
         rows = self.rows(f"SELECT n FROM items i WHERE i.indexed = 1 AND {sql} ORDER BY n", values)
-        return np.fromiter((row[0] for row in rows), np.int64)
+        return Seen(np.fromiter((row[0] for row in rows), np.int64, len(rows)), frozenset())
 
-    def _anything_hidden(self, view: View) -> bool:
-        hidden = "EXISTS (SELECT 1 FROM items WHERE expires_at <= ? AND indexed = 1)"
-        if view.principal is not None:
-            hidden += " OR EXISTS (SELECT 1 FROM items WHERE visibility <> 'cube')"
-        return bool(self.value(f"SELECT {hidden}", [view.now]))
+    def _denied(self, view: View) -> frozenset[int]:
+        """Refs of indexed items that have expired, or that somebody keeps from this view."""
+        kept, values = shared(view)
+        rows = self.rows(
+            "SELECT n FROM items WHERE expires_at <= ? AND indexed = 1 UNION "
+            f"SELECT n FROM items i WHERE visibility <> 'cube' AND indexed = 1 AND NOT {kept}",
+            [view.now, *values],
+        )
+        return frozenset(row[0] for row in rows)
 
     def hidden(self, n: int, view: View) -> bool:
         """Whether another principal keeps item `n` from this view, expiry aside."""
@@ -81,10 +98,9 @@ class CubeReader(SearchQuestions, GraphQuestions):
         """Whether item `n` stands in words and vectors."""
         return bool(self.value("SELECT indexed FROM items WHERE n = ?", [n]))
 
-    def identity(self, n: int) -> tuple[str, datetime, int]:
-        """Id, moment of creation and version of item `n`."""
-        id_, created_at, version = self.rows("SELECT id, created_at, version FROM items WHERE n = ?", [n])[0]
-        return id_, at(created_at), version
+    def item(self, n: int) -> MemoryItem:
+        """Item `n`, of any state, whoever may see it."""
+        return to_item(self.cube, self.rows(f"{SELECT_ITEM} WHERE n = ?", [n])[0][1:])
 
     def kv_ref(self, namespace: tuple[str, ...], key: str) -> int | None:
         """Ref of the entry under (namespace, key), of any state."""
@@ -112,7 +128,7 @@ class CubeReader(SearchQuestions, GraphQuestions):
             columns.update(json.loads(state))
             item = to_item(self.cube, tuple(columns[column] for column in COLUMNS))
             versions.append(ItemVersion(item, from_micros(until)))
-        return versions[::-1]
+        return [version for version in versions[::-1] if shows(view, version.item)]
 
     # Log
 
@@ -138,6 +154,7 @@ class CubeReader(SearchQuestions, GraphQuestions):
         """Rows of a table (a constant of the caller's code)."""
         return int(self.value(f"SELECT count(*) FROM {table}"))
 
-    def kinds(self) -> dict[str, int]:
-        """How many items there are of each kind."""
-        return dict(self.rows("SELECT kind, count(*) FROM items GROUP BY kind"))
+    def kinds(self, view: View) -> dict[str, int]:
+        """How many items there are of each kind that nobody keeps from this view."""
+        kept, values = shared(view)
+        return dict(self.rows(f"SELECT kind, count(*) FROM items i WHERE {kept} GROUP BY kind", values))

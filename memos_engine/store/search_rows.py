@@ -113,21 +113,6 @@ class SearchQuestions(Questions):
                 names[n].append(name)
         return [(row[0], to_item(self.cube, row[1:]), names[row[0]]) for row in rows]
 
-    def vectors_of(
-        self, ids: Sequence[int], embedder: EmbedderRow
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Item refs and rows of the vectors `ids` that are still there, in no order."""
-        rows: list[tuple[int, bytes]] = []
-        for part in chunks(ids):
-            rows += self.rows(
-                f"SELECT item, data FROM vectors WHERE v IN ({marks(part)}) AND embedder = ?",
-                [*part, embedder.n],
-            )
-        refs = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-        return refs, np.frombuffer(b"".join([row[1] for row in rows]), np.dtype("<f4")).reshape(
-            len(rows), -1 if rows else embedder.dimension
-        )
-
     def vectors_of_items(
         self, refs: Sequence[int], embedder: EmbedderRow
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from memos_engine.errors import StoreError, StoreFull
+from memos_engine.store.disk import sync_path
 
 FORMAT = 1
 STAMP = "stamp.json"
@@ -76,7 +77,7 @@ def write_stamp(folder: Path, stamp: Stamp) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / STAMP)
-        _sync(folder)
+        sync_path(folder)
     except OSError as exc:
         if exc.errno == errno.ENOSPC:
             raise StoreFull(
@@ -97,18 +98,7 @@ def settled(generation: Path) -> int:
     for folder in (path for path in generation.glob("*") if path.is_dir()):
         for file in folder.iterdir():
             size += file.stat().st_size
-            _sync(file)
-        _sync(folder)
-    _sync(generation)
+            sync_path(file)
+        sync_path(folder)
+    sync_path(generation)
     return size
-
-
-def _sync(path: Path) -> None:
-    """Make a file's bytes or a folder's names durable, where the system can: Windows needs a handle to write."""
-    if os.name == "nt" or not path.exists():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

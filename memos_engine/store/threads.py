@@ -7,7 +7,7 @@ framework, reads a blob, or recalls: what is to be remembered goes to a cube.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -146,7 +146,7 @@ class Threads:
             connection.execute(sql, [n, wanted])
             return self._gone(connection, n)
 
-        return self._database.write(work)
+        return self._erased(work)
 
     def list(
         self,
@@ -270,7 +270,7 @@ class Threads:
             connection.execute(f"DELETE FROM blobs WHERE {where}", [n, *values])
             return self._gone(connection, n)
 
-        return self._database.write(work)
+        return self._erased(work)
 
     # Whole threads
 
@@ -323,7 +323,11 @@ class Threads:
             connection.execute("DELETE FROM threads WHERE n = ?", [self._find(connection, thread)])
             return connection.changes() > 0
 
-        gone = self._database.write(work)
+        return bool(self._erased(work))
+
+    def _erased(self, work: Callable[[Connection], int]) -> int:
+        """Run an erasure, and let what it erased leave the write-ahead log too."""
+        gone: int = self._database.write(work)
         if gone:
             self._database.checkpoint()
         return gone

@@ -218,65 +218,26 @@ class CubeWriter(CubeReader):
             found[id_] = n
         return found
 
-    def with_derived(self, refs: Iterable[int], *, sources: bool) -> set[int]:
-        """`refs`, what is derived only from them, and the tree nodes nothing else points to.
-
-        Args:
-            refs: Where to start.
-            sources: Also take the episodes that `refs` were derived from.
-        """
-        chosen = set(refs)
-        if sources:
-            for n in tuple(chosen):
-                chosen.update(self._ends("source", n, "derived_from", "target"))
-        grown = True
-        while grown:
-            grown = False
-            for n in tuple(chosen):
-                derived = set(self._ends("target", n, "derived_from", "source")) - chosen
-                nodes = {
-                    node
-                    for kind in ("mentions", "same_session", "parent")
-                    for node in self._ends("source", n, kind, "target")
-                }
-                for other, kinds, near in (
-                    *((d, ("derived_from",), "source") for d in derived),
-                    *(
-                        (node, ("mentions", "same_session", "parent"), "target")
-                        for node in nodes - chosen
-                        if self._is_node(node)
-                    ),
-                ):
-                    far = "target" if near == "source" else "source"
-                    if all(set(self._ends(near, other, kind, far)) <= chosen for kind in kinds):
-                        chosen.add(other)
-                        grown = True
-        return chosen
-
-    def _ends(self, near: str, n: int, kind: str, far: str) -> list[int]:
-        rows = self.connection.execute(f"SELECT {far} FROM edges WHERE {near} = ? AND kind = ?", [n, kind])
-        return [row[0] for row in rows]
-
-    def _is_node(self, n: int) -> bool:
-        return bool(
-            self.connection.execute("SELECT kind IN ('concept', 'topic') FROM items WHERE n = ?", [n]).get
-        )
-
     def erase(self, refs: Iterable[int]) -> tuple[list[str], int]:
         """Erase items with all that hangs on them; a tombstone stays. Return their ids and the versions erased."""
         ids: list[str] = []
         versions = 0
         for n in sorted(refs):
             columns = self._columns(n)
-            versions += int(self.connection.execute("SELECT count(*) FROM versions WHERE item = ?", [n]).get)
+            versions_of = int(self.value("SELECT count(*) FROM versions WHERE item = ?", [n]))
+            versions += versions_of
             self._unindex_words(n, columns)
             self._drop_vectors(n, erased=True)
+            if versions_of:  # an index may still hold the bytes of vectors that older versions had
+                self.connection.execute("INSERT INTO gone_vectors (v, erased) VALUES (0, 1)")
             self._bridge(n)
             key = columns["message_key"]
             self.connection.execute(
                 "INSERT OR REPLACE INTO tombstones (n, id, at, turn) VALUES (?, ?, ?, ?)",
                 [n, columns["id"], self.now, None if key is None else turn_hash(columns["thread"], key)],
             )
+            # a call's digest could give its words away; without one, a retry still gets the result
+            self.connection.execute("UPDATE calls SET digest = x'' WHERE instr(result, ?)", [columns["id"]])
             self.connection.execute("DELETE FROM items WHERE n = ?", [n])
             ids.append(columns["id"])
             self._log([n], "erase")

@@ -91,7 +91,7 @@ def test_what_is_no_text(filled: MemCube, call: str, text: str) -> None:
 
 def test_a_megabyte_is_taken(filled: MemCube) -> None:
     """One text of 1 MB is kept verbatim and found by its last word; a recall clips it to its budget."""
-    text = "filler words " * 80_000 + "quokka"
+    text = "filler words " * 90_000 + "quokka"
     assert len(text) > 2**20
     kept = filled.capture([Message("user", text)]).episodes[0]
     added = filled.add(text)

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memos_engine import MemCube, MemOS
+from memos_engine import MemCube, MemoryItem, MemOS
+from memos_engine.store.resident import VECTORS
+from memos_engine.store.stamp import read_stamp
 from tests.crash.writer import CUBE, open_root
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,46 +70,51 @@ class Ledger:
         tag = line["tag"]
         match line["verb"]:
             case "write":
-                items = {item.id: item.text for item in found_by(cube, tag)}
+                items = {item.id: item.text for item in found_by(cube, tag, len(line["texts"]))}
                 assert sorted(items.values()) in ([], sorted(line["texts"]))
                 line["items"] = items
                 return bool(items)
             case "update":
                 return bool(cube.get(line["id"]).text == line["text"])
             case "forget":
-                return not found_by(cube, tag)
+                return not found_by(cube, tag, 0)
             case _:
                 entry = cube.kv.get(("n",), tag)
                 return entry is not None and entry.value == line["value"]
 
 
-def found_by(cube: MemCube, tag: str) -> list[Any]:
-    """The items that keyword search finds by the tag of their batch."""
-    hits = cube.search(tag, limit=1_000)
+def found_by(cube: MemCube, tag: str, size: int) -> list[MemoryItem]:
+    """The items that keyword search finds by the tag of their batch, which has about so many."""
+    hits = cube.search(tag, limit=20 + 4 * size)
     return [hit.item for hit in hits if any(reason.retriever == "keyword" for reason in hit.why)]
 
 
 def spawn(root: Path, round_: int, seed: int) -> subprocess.Popen[str]:
-    """A writer that waits for the word."""
+    """A writer that waits for the word; what it says goes to a file, which no kill empties."""
     index = ["index"] if round_ % INDEX_EVERY == INDEX_EVERY - 1 else []
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.writer", str(root), str(round_), str(seed + round_), *index],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    with said_by(root, round_).open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.writer", str(root), str(round_), str(seed + round_), *index],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
 
-def killed(child: subprocess.Popen[str], delay_s: float) -> str:
-    """Give it the word, let it write for a while, kill it, and return all it said."""
+def said_by(root: Path, round_: int) -> Path:
+    """What the process of a round said."""
+    return root.parent / f"said-{round_}"
+
+
+def kill(child: subprocess.Popen[str], delay_s: float) -> None:
+    """Give it the word, let it write for a while, and kill it."""
     assert child.stdin is not None
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
+    assert child.stderr is not None
+    assert child.stderr.readline() == "ready\n"
     child.stdin.write("go\n")
     child.stdin.flush()
     time.sleep(delay_s)
-    assert child.poll() is None, "it writes until it is killed"
     child.kill()
-    output, _ = child.communicate()
-    return output
+    _, faults = child.communicate()
+    assert faults == "", "it writes until it is killed"
 
 
 def compare(cube: MemCube, ledger: Ledger, touched: set[str]) -> None:
@@ -124,10 +131,11 @@ def compare(cube: MemCube, ledger: Ledger, touched: set[str]) -> None:
     assert not {item.id for item in items} & ledger.gone
     assert {item.key: item.value for item in items if item.key is not None} == ledger.entries
     for tag in sorted(touched):
-        assert {item.id for item in found_by(cube, tag)} == set(ledger.batches.get(tag, ()))
+        batch = ledger.batches.get(tag, {})
+        assert {item.id for item in found_by(cube, tag, len(batch))} == batch.keys()
     for tag in sorted(touched & ledger.batches.keys())[:20]:
         id_, text = next(iter(ledger.batches[tag].items()))
-        assert id_ in {hit.item.id for hit in cube.search(text, limit=300)}
+        assert id_ in {hit.item.id for hit in cube.search(text, limit=20)}
         assert len(cube.history(id_)) == cube.get(id_).version
 
 
@@ -150,7 +158,7 @@ def assert_index_is_whole(memos: MemOS, cube: MemCube, seed: int) -> None:
             assert [scores[ref] for ref, _ in near] == pytest.approx([score for _, score in near], abs=1e-5)
             exact = np.sort(rows @ rows[place])[::-1][:10]
             same += np.allclose([score for _, score in near], exact, atol=1e-5)
-    assert same >= QUERIES - 1, "HNSW may miss a neighbour now and then"
+    assert same >= 0.75 * QUERIES, "HNSW may miss a neighbour now and then"
 
 
 @pytest.mark.slow
@@ -161,20 +169,25 @@ def test_no_acknowledged_write_is_lost(tmp_path: Path) -> None:
     delays = random.Random(seed)
     ledger = Ledger()
     root = tmp_path / "root"
+    torn = 0
     child = spawn(root, 0, seed)
     try:
         for round_ in range(ROUNDS):
-            indexed = "index" in child.args  # type: ignore[operator] # -- a list of ours
-            output = killed(child, delays.uniform(0.1, 0.6) if indexed else delays.uniform(0.0, 0.2))
-            print("round", round_, len(output), indexed)
+            indexed = round_ % INDEX_EVERY == INDEX_EVERY - 1
+            kill(child, delays.uniform(0.1, 0.6) if indexed else delays.uniform(0.0, 0.2))
             child = spawn(root, round_ + 1, seed)  # it starts while this process compares
+            output = said_by(root, round_).read_text()
             with open_root(root, indexed=indexed) as memos:
                 cube = memos.cube(CUBE)
+                stamp = read_stamp(memos._host.shelf(cube.id).file.folder / VECTORS)
+                torn += indexed and stamp is not None and not stamp.clean
                 compare(cube, ledger, ledger.read(output, cube))
                 if indexed:
                     assert_index_is_whole(memos, cube, seed)
                     compare(cube, ledger, set(sorted(ledger.batches)[-20:]))
+            print("round", round_, "said", len(output), "characters, torn so far", torn)
     finally:
         child.kill()
         child.communicate()
     assert len(ledger.batches) > ROUNDS, "enough was written to tell"
+    assert torn, "Chroma was at work during some kill"

@@ -1,7 +1,8 @@
 """A process to be killed: `python -m tests.crash.writer ROOT ROUND SEED [index]`, then a line on its input.
 
-Each thread tells what it begins, then that it is done, a line of JSON each, flushed. With `index`
-the main thread brings a Chroma index up to the writes meanwhile, with a flush every 100 vectors.
+Each thread tells what it begins, then that it is done, a line of JSON each, flushed; faults and the
+word that it is ready go to the other output. With `index` the main thread brings a Chroma index up
+to the writes meanwhile, with a flush every 100 vectors.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ INDEX_ABOVE = 8
 SYNC_THRESHOLD = 100
 LARGE = 250
 """Items of a batch that makes Chroma flush."""
+
+_telling = threading.Lock()
 
 
 def open_root(root: Path, *, indexed: bool) -> MemOS:
@@ -99,15 +102,19 @@ def _texts(tag: str, size: int) -> list[str]:
 
 
 def _tell(when: str, verb: str, **what: object) -> None:
-    sys.stdout.write(json.dumps({"when": when, "verb": verb, **what}) + "\n")
-    sys.stdout.flush()
+    line = json.dumps({"when": when, "verb": verb, **what}) + "\n"
+    with _telling:
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 def main(root: str, round_: str, seed: str, index: str = "") -> None:
     """Wait for the word, then write until the end."""
+    import memos_engine.capture.reader  # noqa: F401, PLC0415 -- before the word, as chromadb: it takes a while
+
     if index:
-        import chromadb  # noqa: F401, PLC0415 -- half a second, before the word
-    print("ready", flush=True)
+        import chromadb  # noqa: F401, PLC0415 -- as above
+    print("ready", file=sys.stderr, flush=True)
     sys.stdin.readline()
     memos = open_root(Path(root), indexed=bool(index))
     cube = memos.cube(CUBE)

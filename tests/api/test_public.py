@@ -1,0 +1,79 @@
+"""The public door: what it names is there, in order, and costs no vendor to open."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import memos_engine
+from memos_engine import errors
+
+ROOT = Path(__file__).parent.parent.parent
+HEAVY = ("torch", "chromadb", "langchain", "langchain_core", "langgraph", "llama_index", "networkx", "onnxruntime",
+         "tokenizers", "transformers", "pydantic", "zstandard")  # fmt: skip
+
+
+def test_names_are_sorted_and_once() -> None:
+    """`__all__` is in order, as `sorted` with upper case first has it, without repeats."""
+    names = memos_engine.__all__
+    assert len(set(names)) == len(names)
+    assert names == sorted(names, key=lambda name: (not name.isupper(), name))
+
+
+@pytest.mark.parametrize("name", memos_engine.__all__)
+def test_names_are_there(name: str) -> None:
+    """Every name can be imported, and says what it is."""
+    value = getattr(memos_engine, name)
+    assert value.__doc__
+    assert value.__name__ == name
+    assert name in dir(memos_engine)
+
+
+def test_names_not_there() -> None:
+    """A name that is not public is an AttributeError, as of any module."""
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = memos_engine.Nothing
+    with pytest.raises(ImportError):
+        importlib.import_module("memos_engine.nothing")
+
+
+def test_every_error_is_public() -> None:
+    """The whole tree of errors can be caught by name, and each is documented and of one base."""
+    for name in errors.__all__:
+        assert name in memos_engine.__all__
+        assert issubclass(getattr(errors, name), errors.MemosError)
+
+
+def run(code: str) -> list[str]:
+    """What a fresh process prints as JSON."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert isinstance(found, list)
+    return found
+
+
+def test_opening_the_door_loads_no_vendor() -> None:
+    """Importing the engine, and every public name, loads no torch, no Chroma, no framework, no networkx."""
+    loaded = f"import json, sys; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    assert run(f"from memos_engine import MemOS; {loaded}") == []
+    assert run(f"from memos_engine import *; {loaded}") == []
+    assert run(f"import memos_adapters.hooks; {loaded}") == []
+
+
+def test_a_small_cube_loads_no_vendor(tmp_path: Path) -> None:
+    """Capture and recall on a small cube need neither torch nor Chroma."""
+    code = (
+        "from memos_engine import MemOS, Message; from memos_engine.testing.fakes import HashEmbedder\n"
+        f"with MemOS.open({str(tmp_path / 'root')!r}, embedder=HashEmbedder(), background=False) as memos:\n"
+        "    cube = memos.cube('a'); cube.capture([Message('user', 'I moved to Lisbon')])\n"
+        "    assert 'Lisbon' in cube.recall('Lisbon').text\n"
+        "import json, sys\n"
+        "heavy = ('torch', 'chromadb', 'langchain_core', 'onnxruntime')\n"
+        "print(json.dumps([name for name in heavy if name in sys.modules]))"
+    )
+    assert run(code) == []

@@ -1,0 +1,66 @@
+"""The documents keep their word: the README's code runs as pasted, and links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.weights import MINILM, minilm_folder
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+REVISION = "0" * 40
+
+
+def hub_cache(folder: Path) -> Path:
+    """A Hugging Face home that holds the default model, as if it had been fetched once."""
+    model = folder / "hub" / f"models--{MINILM.upstream.replace('/', '--')}"
+    snapshot = model / "snapshots" / REVISION
+    shutil.copytree(minilm_folder(), snapshot, copy_function=linked)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(REVISION, "utf-8")
+    return folder
+
+
+def linked(source: str, target: str) -> None:
+    """A link to a file, or a copy of it where links are not allowed."""
+    try:
+        Path(target).symlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def test_the_readmes_code_runs(tmp_path: Path) -> None:
+    """The README's Python, pasted into a file of an empty folder, recalls what it captured, by the default model."""
+    blocks = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
+    assert blocks, "the README shows code"
+    home, work = hub_cache(tmp_path / "home"), tmp_path / "work"
+    work.mkdir()
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("HF_HUB_CACHE", None)
+    for block in blocks:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block], cwd=work, env=environment,
+            capture_output=True, text=True, check=False, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "peanuts" in done.stdout
+        assert re.search(r"^\[1\] ", done.stdout, re.MULTILINE), "a context with handles"
+        assert "dense #1" in done.stdout
+    assert [path.name for path in work.iterdir()] == ["memories"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    """Every relative link of a document names a file or folder that is there."""
+    targets = [target.partition("#")[0] for target in LINK.findall(document.read_text("utf-8"))]
+    relative = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    assert [target for target in relative if not (document.parent / target).exists()] == []

@@ -1,0 +1,52 @@
+"""The examples run as they are handed to users, with the real model."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.weights import WeightsError, minilm_folder
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 280
+QUESTIONS = 16
+EVIDENCE_MIN = 9  # of the 14 questions that the conversation answers
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the examples on this checkout."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, encoding="utf-8", check=False, timeout=TIMEOUT_S,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_remember_recalls_in_a_new_process_with_sources_and_reasons(tmp_path: Path) -> None:
+    """01_remember.py captures, comes back in another process, and shows where each line is from and why."""
+    try:
+        model = minilm_folder()
+    except WeightsError as exc:
+        pytest.fail(str(exc), pytrace=False)
+    done = run("examples/01_remember.py", str(tmp_path / "memories"), "--model", str(model))
+    assert done.returncode == 0, done.stderr
+    assert "Captured 224 new turns" in done.stdout
+    assert done.stdout.count("<memories>") == QUESTIONS
+    assert re.search(r"\[\d+\] is s01-t05, found by dense #\d+ \(0\.\d\d\)", done.stdout)
+    summary = re.search(r"^(\d+) of 14 questions had all their evidence", done.stdout, re.MULTILINE)
+    assert summary is not None, done.stdout[-500:]
+    assert int(summary[1]) >= EVIDENCE_MIN
+    assert done.stdout.count("tokens; the evidence is in it") == int(summary[1]), "it counts what it shows"
+
+
+def test_an_unusable_model_is_told_and_fails(tmp_path: Path) -> None:
+    """Without a model the example says what to do, and its exit code says that it failed."""
+    done = run("examples/01_remember.py", str(tmp_path / "memories"), "--model", str(tmp_path))
+    assert done.returncode == 1
+    assert "EmbedderUnavailable" in done.stderr
+    assert "Traceback" not in done.stderr
