@@ -29,6 +29,7 @@ from memos_engine.capture.validate import (
 )
 from memos_engine.errors import BadName, BadText
 from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, checked_filter
+from memos_engine.intake import capture
 from memos_engine.items import (
     CaptureResult,
     CheckReport,
@@ -98,7 +99,8 @@ class MemCube(ScopedCube):
             check_name(thread, "thread")
         if idempotency_key is not None:
             check_name(idempotency_key, "idempotency_key")
-        return self._shelf.capture(
+        return capture(
+            self._shelf,
             check_messages(messages),
             actor,
             thread=thread,

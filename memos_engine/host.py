@@ -123,9 +123,10 @@ class Host:
         if self.catalog.cube_by_id(cube) is None:
             raise CubeNotFound(_deleted(cube))
         folder = self.root / CUBES / cube
-        if not (folder / CUBE_DATABASE).is_file():
+        database = folder / CUBE_DATABASE
+        if not database.is_file() or not database.stat().st_size:
             raise StoreDamaged(
-                f"{str(folder / CUBE_DATABASE)!r} is missing, the catalog knows the cube: put the folder back from a "
+                f"{str(database)!r} is missing or empty, the catalog knows the cube: put the folder back from a "
                 "copy, or remove the cube with memos.delete(name)"
             )
         return TextShelf(CubeFile(folder, cube, self.clock), self.embedder, self.clock)

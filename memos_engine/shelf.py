@@ -1,53 +1,36 @@
-"""The text shelf of one cube: capture, write, search and recall, once rights are settled.
+"""The text shelf of one cube: write, update, forget, search and recall, once rights are settled.
 
-It brings the stages together: capture decides, the store keeps, recall ranks. It trusts its caller
+It brings the stages together: the store keeps, recall ranks; `intake.py` captures onto it. It trusts its caller
 (`cube.py`) to have checked who may do what, and passes on the View through which reads look.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_engine.capture.reconcile import (
-    ReadTurn,
-    Slot,
-    digest,
-    message_keys,
-    names_of,
-    plan,
-    settle,
-    speaker_of,
-    texts_of,
-)
 from memos_engine.embedding import NamedVectors, reads_otherwise, texts_by_name
 from memos_engine.errors import (
     AccessDenied,
     BadInput,
+    Conflict,
     EmbedderMismatch,
-    IdempotencyConflict,
     ItemNotFound,
-    MessageConflict,
-    StoreDamaged,
     VersionConflict,
 )
 from memos_engine.govern.access import ROOT
 from memos_engine.items import (
-    CaptureResult,
     Context,
     Erased,
     Filter,
     Hit,
     ItemVersion,
     MemoryItem,
-    Message,
     Scope,
 )
 from memos_engine.models.embed import checked
@@ -57,7 +40,6 @@ from memos_engine.recall.retrieve import retrieve
 from memos_engine.store.erasure import closure
 from memos_engine.store.resident import Resident
 from memos_engine.store.rows import View
-from memos_engine.store.writing import turn_hash
 
 if TYPE_CHECKING:
     from memos_engine.store.reading import CubeReader, EmbedderRow
@@ -115,7 +97,7 @@ class TextShelf:
         self.file = file
         self.resident = Resident(file.folder)
         self._embedder = embedder
-        self._clock = clock
+        self.clock = clock
 
     def rest(self) -> None:
         """Free the page and idle connections; the next use brings them back."""
@@ -129,98 +111,20 @@ class TextShelf:
 
     # Write
 
-    def capture(
-        self,
-        messages: Sequence[Message],
-        actor: Actor,
-        *,
-        thread: str,
-        idempotency_key: str | None,
-        whole_thread: bool,
-    ) -> CaptureResult:
-        """Make every message an episode, with what the reader drafts from it, in one durable commit."""
-        keys = message_keys(messages, whole_thread=whole_thread)
-        call = None
-        if (
-            idempotency_key is not None
-        ):  # a key is its principal's own: another's call of that name is another call
-            call = (f"{actor.principal}\x1f{idempotency_key}", digest(messages, thread))
-        with self.file.read() as reader:
-            earlier = _earlier(reader, call)
-            slots = _settled(reader, thread, messages, keys, actor.view)
-            if earlier is not None:
-                return earlier
-            if call is None and all(slot.new is None for slot in slots):
-                return _capture_result(slots, {}, (), reader.revision())
-        now = self._clock()
-        turns = self._read(messages, keys, {slot.new for slot in slots if slot.new is not None}, now)
-
-        def work(writer: CubeWriter) -> CaptureResult:
-            earlier = _earlier(writer, call)
-            if earlier is not None:
-                return earlier
-            slots = _settled(
-                writer, thread, messages, keys, actor.view
-            )  # another writer may have been faster
-            places = sorted({slot.new for slot in slots if slot.new is not None})
-            fresh = [turns[place] for place in places]
-            made = plan(
-                fresh, cube=self.file.cube, author=actor.principal, scope=actor.scope, thread=thread, now=now,
-                last=writer.last_turn(thread),
-                concepts=writer.concepts({name for turn in fresh for name in names_of(turn)}),
-            )  # fmt: skip
-            self._add(writer, made.entries)
-            writer.link(made.edges)
-            written = dict(zip(places, made.episodes, strict=True))
-            result = _capture_result(slots, written, made.derived, writer.revision())
-            if call is not None:
-                writer.remember_call(*call, json.dumps(dataclasses.asdict(result)))
-            return result
-
-        return self.file.write(
-            work,
-            principal=actor.principal,
-            action="capture",
-            detail=lambda result: {"new": result.new, "derived": len(result.derived)},
-        )
-
-    def _read(
-        self, messages: Sequence[Message], keys: Sequence[str | None], places: set[int], now: datetime
-    ) -> dict[int, ReadTurn]:
-        """The messages at `places`, dated, read and with their vectors: all that needs no lock."""
-        from memos_engine.capture.reader import MemReader, Turn  # noqa: PLC0415 -- its patterns take 0.1 s to compile
-
-        reader = MemReader()
-        speakers = frozenset(message.name for message in messages if message.name)
-        turns: dict[int, ReadTurn] = {}
-        for place in sorted(places):
-            message = messages[place]
-            at = message.at or now + timedelta(microseconds=place)  # order within a call is kept
-            message = dataclasses.replace(message, at=at)
-            reading = reader.read(Turn(message.text, speaker_of(message), message.role, at, speakers))
-            turns[place] = ReadTurn(message, keys[place], reading)
-        texts = [text for turn in turns.values() for text in texts_of(turn)]
-        rows = iter(self._embed(texts))
-        return {
-            place: dataclasses.replace(
-                turn, vector=next(rows), draft_vectors=tuple(next(rows) for _ in turn.reading.drafts)
-            )
-            for place, turn in turns.items()
-        }
-
     def add(self, items: Sequence[MemoryItem], actor: Actor) -> list[MemoryItem]:
         """Write items as they are, in one durable commit."""
         vectors = self.embedded([(item, ()) for item in items])
         entries = [Entry(item, named) for item, named in zip(items, vectors, strict=True)]
         self.file.write(
-            lambda writer: self._add(writer, entries),
+            lambda writer: self.add_entries(writer, entries),
             principal=actor.principal,
             action="add",
             detail=lambda refs: {"new": len(refs)},
         )
         return list(items)
 
-    def _add(self, writer: CubeWriter, entries: Sequence[Entry]) -> list[int]:
+    def add_entries(self, writer: CubeWriter, entries: Sequence[Entry]) -> list[int]:
+        """Insert new items within a transaction; returns their refs."""
         return writer.add(entries, self.embedder_row(writer, entries))
 
     def embedder_row(self, writer: CubeWriter, entries: Sequence[Entry]) -> EmbedderRow | None:
@@ -239,6 +143,8 @@ class TextShelf:
         with self.file.read() as reader:
             before = _current(reader, item_id, actor.view)
         after = change(before)
+        if before.state == after.state == "frozen":
+            raise Conflict(f"item {item_id!r} is frozen: thaw it first with update(id, state='activated')")
         if after.text != before.text and before.key is not None:
             raise BadInput(
                 f"item {item_id!r} is the entry {before.key!r}: change it with cube.kv.put(namespace, key, value)"
@@ -255,7 +161,7 @@ class TextShelf:
                     f"item {item_id!r} is at version {current.version}, not {expected}: "
                     "read it again with get, then repeat the change"
                 )
-            item = dataclasses.replace(after, version=current.version + 1, updated_at=self._clock())
+            item = dataclasses.replace(after, version=current.version + 1, updated_at=self.clock())
             n = writer.ref(item_id, actor.view)
             assert n is not None, "the item was just read"
             # an entry put with index=False stays out of search
@@ -280,7 +186,11 @@ class TextShelf:
                 if n is None:
                     raise ItemNotFound(_no_item(item_id))
                 refs.append(n)
-            erased, versions = writer.erase(closure(writer, refs, sources=sources, view=actor.view))
+            chosen = closure(writer, refs, sources=sources, view=actor.view)
+            frozen = writer.frozen_among(chosen)
+            if frozen:
+                raise Conflict(f"item {frozen!r} is frozen: thaw it first with update(id, state='activated')")
+            erased, versions = writer.erase(chosen)
             return Erased(tuple(erased), versions, writer.revision())
 
         erased = self.file.write(
@@ -364,67 +274,14 @@ class TextShelf:
     ) -> list[NamedVectors]:
         """The vectors of items by name, in one batch; no names: those of the item's kind."""
         asked = [texts_by_name(item, names) for item, names in items]
-        rows = iter(self._embed([text for texts in asked for text in texts.values()], embedder))
+        rows = iter(self.embed([text for texts in asked for text in texts.values()], embedder))
         return [{name: next(rows) for name in texts} for texts in asked]
 
-    def _embed(self, texts: Sequence[str], embedder: Embedder | None = None) -> Vectors:
+    def embed(self, texts: Sequence[str], embedder: Embedder | None = None) -> Vectors:
+        """Vectors (N, D) of texts, checked, by the shelf's embedder unless another is given."""
         if not texts:
             return np.empty((0, 1), np.float32)
         return checked((embedder or self._embedder).embed(texts), len(texts), None)
-
-
-def _earlier(reader: CubeReader, call: tuple[str, bytes] | None) -> CaptureResult | None:
-    """The result of the same call made before.
-
-    Raises:
-        IdempotencyConflict: the key was used for other messages.
-    """
-    stored = None if call is None else reader.call(call[0])
-    if call is None or stored is None:
-        return None
-    if stored[0] not in (b"", call[1]):  # blank when an episode of the call was forgotten
-        raise IdempotencyConflict(
-            f"idempotency key {call[0].split(chr(31))[-1]!r} was used for other messages: use a new key for a new call"
-        )
-    try:
-        fields = json.loads(stored[1])
-        return CaptureResult(
-            tuple(fields["episodes"]),
-            tuple(fields["derived"]),
-            fields["new"],
-            tuple(fields["forgotten"]),
-            fields["revision"],
-        )
-    except (ValueError, TypeError, KeyError) as exc:
-        raise StoreDamaged("the stored result of this idempotency key is malformed: use another key") from exc
-
-
-def _settled(
-    reader: CubeReader, thread: str, messages: Sequence[Message], keys: Sequence[str | None], view: View
-) -> list[Slot]:
-    named = [key for key in keys if key is not None]
-    stored = reader.turns(thread, named)
-    for message, key in zip(messages, keys, strict=True):
-        if key in stored and reader.ref(stored[key].id, view) is None:  # told alike, whatever it holds
-            raise MessageConflict(
-                f"message id {message.id!r} of thread {thread!r} is taken: give it another id or thread"
-            )
-    hashes = {turn_hash(thread, key): key for key in named}
-    erased = {hashes[found] for found in reader.erased_turns(list(hashes))}
-    return settle(messages, keys, stored, erased, thread)
-
-
-def _capture_result(
-    slots: Sequence[Slot], written: Mapping[int, str], derived: tuple[str, ...], revision: int
-) -> CaptureResult:
-    ids = [slot.stored or (None if slot.new is None else written[slot.new]) for slot in slots]
-    return CaptureResult(
-        tuple(item_id for item_id in ids if item_id is not None),
-        derived,
-        len(written),
-        tuple(slot.erased for slot in slots if slot.erased is not None),
-        revision,
-    )
 
 
 def _current(reader: CubeReader, item_id: str, view: View) -> MemoryItem:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from memos_engine.embedding import NamedVectors
-from memos_engine.errors import AccessDenied
+from memos_engine.errors import AccessDenied, Conflict
 from memos_engine.items import MemoryItem
 from memos_engine.ports import Entry
 from memos_engine.shelf import Actor, TextShelf
@@ -59,6 +59,10 @@ def _apply(shelf: TextShelf, writer: CubeWriter, entries: Mapping[Place, Entry |
         n = writer.kv_ref(*place)
         if n is not None and writer.hidden(n, view):
             raise AccessDenied("another principal keeps this key private in this cube: choose another key")
+        if n is not None and writer.frozen_among([n]):
+            raise Conflict(
+                f"the entry {place[1]!r} is frozen: thaw it first with update(id, state='activated')"
+            )
         if entry is None:
             if n is not None:
                 writer.erase([n])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from memos_engine.items import Edge
 from memos_engine.ports import StoredTurn
 from memos_engine.store.questions import Questions, chunks, marks
-from memos_engine.store.rows import LIVE, NODES, from_micros
+from memos_engine.store.rows import NODES, from_micros
 
 
 class GraphQuestions(Questions):
@@ -111,10 +111,11 @@ class GraphQuestions(Questions):
         return found
 
     def expired(self, now: int, limit: int) -> list[int]:
-        """Refs of live items whose time is over."""
+        """Refs of live items whose time is over; a frozen one waits until it is thawed."""
         rows = self.rows(
-            f"SELECT n FROM items WHERE expires_at <= ? AND state IN ({marks(LIVE)}) ORDER BY expires_at LIMIT ?",
-            [now, *LIVE, limit],
+            "SELECT n FROM items WHERE expires_at <= ? AND state IN ('generated', 'activated') ORDER BY expires_at"
+            " LIMIT ?",
+            [now, limit],
         )
         return [row[0] for row in rows]
 

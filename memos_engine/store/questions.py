@@ -80,7 +80,7 @@ def where(view: View | None, wanted: Filter) -> tuple[str, list[Any]]:
 def visible(view: View) -> tuple[str, list[Any]]:
     """The condition that an item is not expired and that nobody keeps it from this view."""
     sql, values = shared(view)
-    return f"(i.expires_at IS NULL OR i.expires_at > ?) AND {sql}", [view.now, *values]
+    return f"(i.expires_at IS NULL OR i.expires_at > ? OR i.state = 'frozen') AND {sql}", [view.now, *values]
 
 
 def shared(view: View) -> tuple[str, list[Any]]:

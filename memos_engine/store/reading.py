@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,7 @@ class CubeReader(SearchQuestions, GraphQuestions):
         """Refs of indexed items that have expired, or that somebody keeps from this view."""
         kept, values = shared(view)
         rows = self.rows(
-            "SELECT n FROM items WHERE expires_at <= ? AND indexed = 1 UNION "
+            "SELECT n FROM items WHERE expires_at <= ? AND indexed = 1 AND state <> 'frozen' UNION "
             f"SELECT n FROM items i WHERE visibility <> 'cube' AND indexed = 1 AND NOT {kept}",
             [view.now, *values],
         )
@@ -93,6 +93,16 @@ class CubeReader(SearchQuestions, GraphQuestions):
         """Whether another principal keeps item `n` from this view, expiry aside."""
         sql, values = shared(view)
         return self.value(f"SELECT 1 FROM items i WHERE n = ? AND {sql}", [n, *values]) is None
+
+    def frozen_among(self, refs: Iterable[int]) -> str | None:
+        """Id of a frozen item among `refs`, if there is one."""
+        for part in chunks(sorted(refs)):
+            found: str | None = self.value(
+                f"SELECT id FROM items WHERE state = 'frozen' AND n IN ({marks(part)}) LIMIT 1", part
+            )
+            if found is not None:
+                return found
+        return None
 
     def in_search(self, n: int) -> bool:
         """Whether item `n` stands in words and vectors."""

@@ -22,7 +22,6 @@ from memos_engine.store.reading import CubeReader, EmbedderRow
 from memos_engine.store.rows import (
     COLUMNS,
     INSERT_ITEM,
-    LIVE,
     SELECT_ITEM,
     dumps,
     from_micros,
@@ -256,7 +255,8 @@ class CubeWriter(CubeReader):
         done = 0
         for n in refs:
             rows = self.connection.execute(
-                f"{SELECT_ITEM} WHERE n = ? AND i.state IN (?, ?, ?) AND i.expires_at <= ?", [n, *LIVE, now]
+                f"{SELECT_ITEM} WHERE n = ? AND i.state IN ('generated', 'activated') AND i.expires_at <= ?",
+                [n, now],
             ).fetchall()
             if rows:
                 item = to_item(self.cube, rows[0][1:])
