@@ -42,7 +42,7 @@ class Machine:
             "date": self._started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - self._started).total_seconds()),
             "commit": _commit(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
             "cpu": _cpu(),
             "cores": _cores(),
             "memory_gb": _memory_gb(),

@@ -44,15 +44,18 @@ def capture(
     call = None
     if idempotency_key is not None:  # a key is its principal's own: another's call of that name is another
         call = (f"{actor.principal}\x1f{idempotency_key}", digest(messages, thread))
-    with shelf.file.read() as reader:
-        earlier = _earlier(reader, call)
-        if earlier is not None:
-            return earlier
-        slots = _settled(reader, thread, messages, keys, actor.view)
-        if call is None and all(slot.new is None for slot in slots):
-            return _capture_result(slots, {}, (), reader.revision())
+    places = set(range(len(messages)))
+    if call is not None or any(keys) or not messages:  # what is known needs no model, and perhaps no write
+        with shelf.file.read() as reader:
+            earlier = _earlier(reader, call)
+            if earlier is not None:
+                return earlier
+            slots = _settled(reader, thread, messages, keys, actor.view)
+            places = {slot.new for slot in slots if slot.new is not None}
+            if call is None and not places:
+                return _capture_result(slots, {}, (), reader.revision())
     now = shelf.clock()
-    turns = _read(shelf, messages, keys, {slot.new for slot in slots if slot.new is not None}, now)
+    turns = _read(shelf, messages, keys, places, now)
 
     def work(writer: CubeWriter) -> CaptureResult:
         earlier = _earlier(writer, call)

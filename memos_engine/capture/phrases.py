@@ -7,9 +7,10 @@ Knows no language.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias
 
@@ -37,15 +38,24 @@ class Rule:
     meaning: Meaning
 
 
-def found(rules: Sequence[Rule], text: str, said_at: datetime) -> Iterator[Found]:
+def found(rules: tuple[Rule, ...], text: str, said_at: datetime) -> Iterator[Found]:
     """Yield what the rules find, rule by rule; finds may overlap."""
     lowered = text.lower()
+    there = {trigger for trigger in _triggers(rules) if trigger in lowered}
+    if not there:
+        return
     for rule in rules:
-        if any(trigger in lowered for trigger in rule.triggers):
+        if not there.isdisjoint(rule.triggers):
             for match in islice(rule.pattern.finditer(text), MATCHES_MAX):
                 window = _window(rule, match, said_at)
                 if window is not None:
                     yield match.start(), match.end(), window
+
+
+@lru_cache(maxsize=8)
+def _triggers(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+    """The triggers of all rules, each once."""
+    return tuple(dict.fromkeys(trigger for rule in rules for trigger in rule.triggers))
 
 
 def sentence(match: re.Match[str]) -> str:

@@ -19,17 +19,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from memos_engine.errors import Closed, MemosError, StoreDamaged
 from memos_engine.ports import Vectors
 from memos_engine.store.stamp import FORMAT, Stamp, read_stamp, settled, write_stamp
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 Ints: TypeAlias = NDArray[np.int64]
 RefsOf: TypeAlias = Callable[[int], tuple[Ints, Ints]]
@@ -99,13 +100,15 @@ class ChromaIndex:
             StoreError: the folder cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock, Timeout  # noqa: PLC0415 -- as chromadb: not on the path of a plain start
+
         lock = FileLock(folder / LOCK, thread_local=False)
         try:
             lock.acquire(blocking=False)
         except Timeout:
             return None
         try:
-            kind = Stamp(FORMAT, "", metadata.version("chromadb"), fingerprint, dimension)
+            kind = Stamp(FORMAT, "", _version(), fingerprint, dimension)
             return cls(folder, lock, kind, refs_of, sync_threshold)
         except BaseException:
             lock.release()
@@ -353,6 +356,8 @@ class ChromaIndex:
 
 def is_taken(folder: Path) -> bool:
     """Whether some owner, of this process or another, has the index in `folder` now."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 -- as above
+
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(blocking=False)
@@ -378,3 +383,10 @@ def _connect(path: Path) -> Any:
 
 def _names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def _version() -> str:
+    """The installed chromadb's version, without importing it."""
+    from importlib import metadata  # noqa: PLC0415 -- takes 12 ms, and is asked once per index
+
+    return metadata.version("chromadb")

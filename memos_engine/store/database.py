@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -213,7 +212,7 @@ class Database:
         committing = False
         try:
             for ticket in group:
-                _run_ticket(connection, ticket)
+                _run_ticket(connection, ticket, alone=len(group) == 1)
             if all(ticket.error is not None for ticket in group):
                 connection.execute("ROLLBACK")
             else:
@@ -282,8 +281,10 @@ def _truncate(connection: Connection, timeout_ms: int) -> bool:
     return not busy
 
 
-def _run_ticket(connection: Connection, ticket: _Ticket[object]) -> None:
-    connection.execute("SAVEPOINT ticket")
+def _run_ticket(connection: Connection, ticket: _Ticket[object], *, alone: bool) -> None:
+    """Run one work; its failure undoes it alone, by a savepoint where others share the transaction."""
+    if not alone:
+        connection.execute("SAVEPOINT ticket")
     try:
         ticket.result = ticket.work(connection)
     except apsw.FullError:
@@ -291,13 +292,17 @@ def _run_ticket(connection: Connection, ticket: _Ticket[object]) -> None:
     except Exception as exc:  # raised in the thread whose work it is
         if not connection.in_transaction:
             raise
-        connection.execute("ROLLBACK TO ticket")
+        if not alone:
+            connection.execute("ROLLBACK TO ticket")
         ticket.error = translated(exc, Path(connection.filename)) if isinstance(exc, apsw.Error) else exc
-    connection.execute("RELEASE ticket")
+    if not alone:
+        connection.execute("RELEASE ticket")
 
 
 def _migrate(connection: Connection, path: Path, schema: str, application_id: int) -> None:
     """Apply the numbered SQL files of folder `schema` that the database has not seen, each atomically."""
+    from importlib import resources  # noqa: PLC0415 -- takes 5 ms, and is asked once per database
+
     steps = sorted(
         (
             entry

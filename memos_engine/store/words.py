@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 
 _UNSPACED = (
     "\u0e00-\u0eff"  # Thai, Lao
@@ -23,8 +24,6 @@ _UNSPACED = (
 )
 _MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0dff"
 """Accents and vowel signs, which belong to the letter before them."""
-_RUN = re.compile(f"[{_UNSPACED}]+")
-_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}](?:[^\W_{_UNSPACED}]|[{_MARKS}])*")
 QUERY_WORDS_MAX = 64
 """Words of a query that are used, first come: a pasted page is no better asked whole."""
 
@@ -41,6 +40,18 @@ _STOP_BIGRAMS = frozenset(
 )
 
 
+@cache
+def _run() -> re.Pattern[str]:
+    """A run of a script that writes no spaces; compiled on first use, which takes milliseconds."""
+    return re.compile(f"[{_UNSPACED}]+")
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A run, or a word of any other script with its marks."""
+    return re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}](?:[^\W_{_UNSPACED}]|[{_MARKS}])*")
+
+
 def normalised(text: str) -> str:
     """NFKC form, so that full-width, composed and decomposed spellings meet."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
@@ -55,7 +66,7 @@ def indexed_form(text: str) -> str:
     """The string handed to FTS5 for `text`: unspaced runs as bigrams, the rest as it is."""
     if text.isascii():
         return text
-    return _RUN.sub(_pairs, normalised(text))
+    return _run().sub(_pairs, normalised(text))
 
 
 def query_words(text: str) -> list[str]:
@@ -69,9 +80,9 @@ def query_words(text: str) -> list[str]:
 
 
 def _split(text: str) -> Iterator[str]:
-    for match in _WORD.finditer(text):
+    for match in _word().finditer(text):
         word = match[0]
-        if not _RUN.match(word):
+        if not _run().match(word):
             yield word
         elif len(word) == 1:
             yield word + "*"

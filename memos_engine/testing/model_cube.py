@@ -5,11 +5,12 @@ It reads turns with the engine's own reader and shares nothing else with it but 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from memos_engine.capture.reader import MemReader, Turn
 from memos_engine.errors import IdempotencyConflict, ItemNotFound, MessageConflict, VersionConflict
@@ -36,6 +37,8 @@ class _Kept:
     """Of the message that it holds."""
     said: tuple[str, str] = ("", "")
     """Role and text of that message, as they were captured."""
+    found: bool = True
+    """Whether searches find it while it lives."""
 
 
 class ModelCube:
@@ -71,7 +74,7 @@ class ModelCube:
         self._kept: dict[str, _Kept] = {}
         self._turns: dict[_TurnKey, str] = {}
         self._forgotten: set[_TurnKey] = set()
-        self._calls: dict[str, tuple[tuple[str, tuple[Message, ...]], CaptureResult]] = {}
+        self._calls: dict[str, tuple[tuple[str, tuple[Message, ...]] | None, CaptureResult]] = {}
 
     # Write
 
@@ -92,7 +95,7 @@ class ModelCube:
         call = (thread, tuple(messages))
         if idempotency_key is not None and idempotency_key in self._calls:
             earlier, result = self._calls[idempotency_key]
-            if earlier != call:
+            if earlier not in (None, call):
                 raise IdempotencyConflict(f"{idempotency_key!r} was used for other messages: use a new key")
             return result
         turns = [
@@ -158,21 +161,32 @@ class ModelCube:
                 del self._turns[kept.turn]
         for kept in self._kept.values():
             kept.origins -= chosen
+        for key, (_, result) in self._calls.items():  # what was said is not kept to be compared with
+            if chosen & {*result.episodes, *result.derived}:
+                self._calls[key] = None, result
         return chosen, sum(len(kept.past) for kept in gone)
 
     def put(
-        self, namespace: tuple[str, ...], key: str, value: Mapping[str, Json], *, ttl: timedelta | None = None
+        self,
+        namespace: tuple[str, ...],
+        key: str,
+        value: Mapping[str, Json],
+        *,
+        index: Literal[False] | None = None,
+        ttl: timedelta | None = None,
     ) -> str:
-        """Keep a JSON object, found by its whole value, in place of what was there; return the item's id."""
-        text = "\n".join(texts_at(value, "$"))
+        """Keep a JSON object in place of what was there, found by its whole value or not; return the item's id."""
+        text = "\n".join(texts_at(value, "$")) if index is None else json.dumps(value, separators=(",", ":"))
         item_id = self.entry(namespace, key)
         fields: dict[str, Any] = {"namespace": namespace, "key": key, "value": value, "origin": "kv"}
         if item_id is None:
-            return self.add(text, ttl=ttl, **fields).id
-        kept = self._kept[item_id]
-        kept.past.append(ItemVersion(kept.item, self._clock()))
-        made = self._made(item_id, text, ttl, **fields)
-        kept.item = replace(made, created_at=kept.item.created_at, version=kept.item.version + 1)
+            item_id = self.add(text, ttl=ttl, **fields).id
+        else:
+            kept = self._kept[item_id]
+            kept.past.append(ItemVersion(kept.item, self._clock()))
+            made = self._made(item_id, text, ttl, **fields)
+            kept.item = replace(made, created_at=kept.item.created_at, version=kept.item.version + 1)
+        self._kept[item_id].found = index is None
         return item_id
 
     def delete(self, namespace: tuple[str, ...], key: str) -> None:
@@ -218,7 +232,7 @@ class ModelCube:
 
     def nearest(self, text: str) -> dict[str, float]:
         """The cosine of every live item's best vector with the text's."""
-        live = [(item.id, said) for item in self.live() for said in _embedded_texts(item)]
+        live = [(item.id, said) for item in self._searched() for said in _embedded_texts(item)]
         rows = self.embedder.embed([text, *(said for _, said in live)])
         best: dict[str, float] = {}
         for (item_id, _), score in zip(live, (rows[1:] @ rows[0]).tolist(), strict=True):
@@ -229,7 +243,7 @@ class ModelCube:
         """Ids of the live items that hold a word, which must have no other form."""
         return {
             item.id
-            for item in self.live()
+            for item in self._searched()
             if word in _WORD.findall(f"{item.speaker or ''} {item.text}".casefold())
         }
 
@@ -283,6 +297,9 @@ class ModelCube:
         kept.past.append(ItemVersion(kept.item, now))
         kept.item = replace(kept.item, **fields, version=kept.item.version + 1, updated_at=now)
         return kept.item
+
+    def _searched(self) -> Iterator[MemoryItem]:
+        return (item for item in self.live() if self._kept[item.id].found)
 
     def _in_time(self, item: MemoryItem) -> bool:
         return item.expires_at is None or item.expires_at > self._clock()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -46,6 +46,7 @@ KNOBS = settings(
     stateful_step_count=35,
     deadline=None,
     print_blob=True,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes longer than a test may: add it by hand
     suppress_health_check=list(HealthCheck),
 )
 
@@ -171,8 +172,7 @@ class CubeMachine(RuleBasedStateMachine):
         """Another version of any item, of words, state or time; sometimes of a version that is gone."""
         item = self._nth(n)
         if item.key is not None:
-            fields.pop("text", None)
-            fields = fields or {"tags": ("kv",)}
+            fields = {"tags": ("kv",), "priority": float(n % 3)}
         call = Call("update", [item.id], {"expect_version": expect, **fields})
         found = self._both(call, far, lambda _: self.model.update(item.id, expect_version=expect, **fields))
         if found is not None:
@@ -195,18 +195,18 @@ class CubeMachine(RuleBasedStateMachine):
         assert not {item.id for item in self.model.items()} & set(erased.items), "the rest are nodes"
         self.gone += sorted(items)
 
-    @rule(place=places, value=values, ttl=ttls, far=elsewhere)
+    @rule(place=places, value=values, ttl=ttls, index=st.sampled_from([None, None, False]), far=elsewhere)
     def put(
-        self, place: tuple[tuple[str, ...], str], value: dict[str, Any], ttl: timedelta | None, far: bool
+        self, place: tuple[tuple[str, ...], str], value: dict[str, Any], far: bool, **options: Any
     ) -> None:
-        """A key-value entry, new or in place of another."""
+        """A key-value entry, new or in place of another, that searches find or not."""
 
         def modelled(_: None) -> None:
             if self.model.entry(*place) is None:
                 self.fresh += [item.id for item in self._live() if (item.namespace, item.key) == place]
-            self.model.put(*place, value, ttl=ttl)
+            self.model.put(*place, value, **options)
 
-        self._both(Call("kv.put", [*place, value], {"ttl": ttl}), far, modelled)
+        self._both(Call("kv.put", [*place, value], options), far, modelled)
         entry = self.cube.kv.get(*place)
         assert entry is not None
         assert entry.value == value
