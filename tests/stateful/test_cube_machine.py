@@ -46,7 +46,11 @@ KNOBS = settings(
     stateful_step_count=35,
     deadline=None,
     print_blob=True,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes longer than a test may: add it by hand
+    phases=[
+        Phase.explicit,
+        Phase.reuse,
+        Phase.generate,
+    ],  # to shrink takes longer than a test may: add it by hand
     suppress_health_check=list(HealthCheck),
 )
 
