@@ -257,8 +257,13 @@ def _rule(triggers: str, pattern: str, meaning: object, *, cased: bool = False) 
     return Rule(tuple(triggers.split()), re.compile(pattern, re.NOFLAG if cased else re.IGNORECASE), meaning)
 
 
-_MONTH_TRIGGERS = " ".join(MONTHS)
-_DAY_TRIGGERS = " ".join(DAYS)
+_MONTH_TRIGGERS = (
+    "january jan february feb march mar april apr may june jun july jul august aug september sept sep"
+    " october oct november nov december dec"
+)
+_DAY_TRIGGERS = (
+    "monday mon tuesday tues tue wednesday wed thursday thurs thur thu friday fri saturday sat sunday sun"
+)
 RULES = (
     _rule(
         "yesterday today tomorrow",

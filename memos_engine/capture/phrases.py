@@ -25,6 +25,7 @@ SENTENCE_REACH = 160
 """Characters looked at on either side of a match for the rest of its sentence."""
 MATCHES_MAX = 100
 """Matches of one rule in one text, first come: a text with more is a calendar or a log, not talk."""
+_LATIN_WORD = re.compile(r"[a-z]+")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
 
 
@@ -33,15 +34,15 @@ class Rule:
     """How one family of time expressions is found and understood."""
 
     triggers: tuple[str, ...]
-    """Lower-case strings, one of which must be in the text before the pattern is tried."""
+    """Lower-case Latin words in the singular, or other strings, one of which must be in the text before the
+    pattern is tried."""
     pattern: re.Pattern[str]
     meaning: Meaning
 
 
 def found(rules: tuple[Rule, ...], text: str, said_at: datetime) -> Iterator[Found]:
     """Yield what the rules find, rule by rule; finds may overlap."""
-    lowered = text.lower()
-    there = {trigger for trigger in _triggers(rules) if trigger in lowered}
+    there = _there(rules, text.lower())
     if not there:
         return
     for rule in rules:
@@ -52,10 +53,21 @@ def found(rules: tuple[Rule, ...], text: str, said_at: datetime) -> Iterator[Fou
                     yield match.start(), match.end(), window
 
 
+def _there(rules: tuple[Rule, ...], lowered: str) -> set[str]:
+    """The rules' triggers that a text holds: words as words, with or without a plural `s`, signs anywhere."""
+    words, signs = _triggers(rules)
+    said = set(_LATIN_WORD.findall(lowered))
+    there = set(words & (said | {word[:-1] for word in said if word[-1] == "s"}))
+    there.update(sign for sign in signs if sign in lowered)
+    return there
+
+
 @lru_cache(maxsize=8)
-def _triggers(rules: tuple[Rule, ...]) -> tuple[str, ...]:
-    """The triggers of all rules, each once."""
-    return tuple(dict.fromkeys(trigger for rule in rules for trigger in rule.triggers))
+def _triggers(rules: tuple[Rule, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The triggers of all rules: Latin words, and everything else."""
+    triggers = dict.fromkeys(trigger for rule in rules for trigger in rule.triggers)
+    words = frozenset(trigger for trigger in triggers if _LATIN_WORD.fullmatch(trigger))
+    return words, tuple(trigger for trigger in triggers if trigger not in words)
 
 
 def sentence(match: re.Match[str]) -> str:

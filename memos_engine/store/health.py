@@ -113,6 +113,9 @@ def rebuild_words(writer: CubeWriter) -> int:
     """Make the keyword index anew from the items; returns how many it holds."""
     connection = writer.connection
     connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
+    # It also puts the index back to the format before secure deletes, and tells other connections nothing of it:
+    # one that made some would go on in the newer format, and this looks malformed. A setting makes them look.
+    connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 1)")
     rows = connection.execute("SELECT n, speaker, text FROM items WHERE indexed = 1").fetchall()
     connection.executemany(
         "INSERT INTO words (rowid, body) VALUES (?, ?)",

@@ -45,6 +45,7 @@ class CubeWriter(CubeReader):
         super().__init__(connection, cube, frequencies)
         self.now = now
         self._added: dict[str, int] = {}
+        self._logged = 0  # number of the last change of this transaction
 
     def use_embedder(self, fingerprint: str, dimension: int) -> EmbedderRow:
         """The row of the embedder in use; the first one a cube ever sees becomes the current one.
@@ -280,6 +281,12 @@ class CubeWriter(CubeReader):
         self.connection.executemany(
             "INSERT INTO changes (item, op, at) VALUES (?, ?, ?)", [(n, op, self.now) for n in refs]
         )
+        if refs:
+            self._logged = self.connection.last_insert_rowid()
+
+    def revision(self) -> int:
+        """Number of the last change, those of this transaction included."""
+        return self._logged or super().revision()
 
 
 def _vector_rows(

@@ -163,7 +163,7 @@ def test_who_captures_what_another_captures_is_told_the_same(tmp_path: Path) -> 
         assert cube.check().ok
 
 
-def hold(file: CubeFile, until: threading.Event, holding: threading.Event) -> None:
+def _hold(file: CubeFile, until: threading.Event, holding: threading.Event) -> None:
     """Keep the write lock, so that what comes meanwhile shares the next commit."""
 
     def work(_writer: CubeWriter) -> None:
@@ -177,7 +177,7 @@ def hold(file: CubeFile, until: threading.Event, holding: threading.Event) -> No
 def grouped(file: CubeFile, size: int) -> Iterator[None]:
     """Writes that are begun in the block by other threads, so many of them, become one group."""
     until, holding = threading.Event(), threading.Event()
-    holder = threading.Thread(target=hold, args=(file, until, holding))
+    holder = threading.Thread(target=_hold, args=(file, until, holding))
     holder.start()
     try:
         assert holding.wait(30)
@@ -260,3 +260,39 @@ def test_an_interrupt_is_its_own_threads(tmp_path: Path) -> None:
         assert set(kinds.values()) <= {StoreError}
         cube.add("goes on")
         assert cube.check().ok
+
+
+def test_a_rebuild_keeps_other_handles_in_step(tmp_path: Path) -> None:
+    """Words made anew by one handle stay whole while another, opened before, goes on erasing."""
+    with open_root(tmp_path) as before:
+        other = before.cube(CUBE)
+        with open_root(tmp_path) as memos:
+            cube = memos.cube(CUBE)
+            cube.forget(cube.add("kettles and a window").id)
+            other.add(["boats and a kettle", "a garden in the snow"])
+            assert cube.rebuild().ok
+        with open_root(tmp_path) as memos:
+            cube = memos.cube(CUBE)
+            other.forget(cube.add("some word and another").id)
+            assert cube.check().problems == ()
+            assert [hit.item.text for hit in cube.search("garden", limit=1)] == ["a garden in the snow"]
+
+
+def test_who_does_not_own_the_index_has_nothing_to_wait_for(tmp_path: Path) -> None:
+    """While one handle has the index, another's jobs end at once; after it closed, the other takes over."""
+    with open_root(tmp_path, index_above=8) as memos:
+        cube = memos.cube(CUBE)
+        with open_root(tmp_path, index_above=8) as owner:
+            items = cube.add([f"kettle {n}" for n in range(20)])
+            owner.drain()
+            assert owner.cube(CUBE).stats().indexed_to > 0
+            cube.add([f"window {n}" for n in range(20)])
+            cube.forget(items[0].id)
+            memos.drain(timeout_s=20)
+            assert cube.stats().indexed_to == 0
+            assert {hit.item.text for hit in cube.search("window 7", limit=1)} == {"window 7"}
+            owner.drain()
+            assert owner.cube(CUBE).check().problems == ()
+        memos.drain()
+        assert cube.stats().indexed_to > 0
+        assert cube.check().problems == ()
