@@ -107,6 +107,8 @@ class ScopedCube:
         session = self._scope.session if self._scope else None
         held = self._host.right(self.id, self._principal)
         if not permits(held, needed):
+            if needed == "owner":
+                raise AccessDenied(f"{self._principal!r} does not own this cube: only its owner may do this")
             raise AccessDenied(
                 f"{self._principal!r} may not {needed} this cube: its owner can allow it with cube.grant(scope, right)"
             )

@@ -23,9 +23,8 @@ def texts_by_name(item: MemoryItem, names: Sequence[str] = ()) -> dict[str, str]
         return {
             f"{path}#{n}": text for path in paths for n, text in enumerate(texts_at(item.value or {}, path))
         }
-    if item.kind == "episode":
-        return {"turn": f"{item.speaker}: {item.text}" if item.speaker else item.text}
-    return {"text": item.text}
+    name = "turn" if item.kind == "episode" else "text"
+    return {name: f"{item.speaker}: {item.text}" if item.speaker else item.text}
 
 
 def reads_otherwise(before: MemoryItem, after: MemoryItem) -> bool:

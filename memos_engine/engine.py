@@ -13,7 +13,7 @@ from typing import Self
 
 from memos_engine.capture.validate import check_name, check_scope
 from memos_engine.cube import MemCube
-from memos_engine.errors import AccessDenied, Closed, Conflict, CubeNotFound, StoreError
+from memos_engine.errors import AccessDenied, BadInput, Closed, Conflict, CubeNotFound, StoreError
 from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.host import PAGE_BYTES_MAX, Host
 from memos_engine.items import CheckReport, CubeRow, Job, Scope
@@ -61,10 +61,16 @@ class MemOS:
             index_above: Vectors of a cube from which a Chroma index serves beside the exact scan.
 
         Raises:
-            BadRoot: the path is a file, cannot be written, or holds something else.
+            BadInput: the embedder is none.
+            BadRoot: the path is a file, cannot be written, or its catalog is another program's.
             SchemaTooNew: a newer version of this package wrote it.
             StoreDamaged: its catalog is malformed.
         """
+        if embedder is not None and not callable(getattr(type(embedder), "embed", None)):
+            raise BadInput(
+                f"embedder is a {type(embedder).__name__}: hand over SentenceEmbedder(folder), or "
+                "FunctionEmbedder(function, fingerprint=...)"
+            )
         host = Host(
             Path(path),
             embedder or SentenceEmbedder(),

@@ -119,7 +119,7 @@ def _earlier(reader: CubeReader, call: tuple[str, bytes] | None) -> CaptureResul
     stored = None if call is None else reader.call(call[0])
     if call is None or stored is None:
         return None
-    if stored[0] not in (b"", call[1]):  # blank when an episode of the call was forgotten
+    if stored[0] != call[1]:
         raise IdempotencyConflict(
             f"idempotency key {call[0].split(chr(31))[-1]!r} was used for other messages: use a new key for a new call"
         )

@@ -22,6 +22,7 @@ DEFAULT_USER = "root"
 """The user that the published system calls `root`."""
 DEFAULT_CUBE = "default"
 TOP_K = 5
+_KEYS = ("role", "content", "message_id", "name", "chat_time")
 
 
 class MOS:
@@ -56,7 +57,8 @@ class MOS:
 
         Args:
             messages: Message objects, or the published form {"role", "content"} with, if there are,
-                "message_id", "name" and "chat_time" (ISO 8601 with a zone).
+                "message_id", "name" and "chat_time" (ISO 8601 with a zone). Other keys are passed over, and
+                so are messages with no content, which only call tools.
             memory_content: A text to keep as it is. Exactly one of the two is given.
             user_id: Whose memory.
             mem_cube_id: Name of one of the user's cubes.
@@ -70,7 +72,7 @@ class MOS:
             raise BadInput("add needs either messages=[...] or memory_content='...'")
         if messages is None:
             return self._cube(user_id, mem_cube_id).add(memory_content or "")
-        said = [_message(message) for message in messages]
+        said = [_message(message) for message in messages if not _is_silent(message)]
         return self._cube(user_id, mem_cube_id).capture(said, thread=session_id or "")
 
     def search(
@@ -115,14 +117,19 @@ class MOS:
         return self._memos.acting_as(Scope(user=self._user_id if user_id is None else user_id)).cube(name)
 
 
+def _is_silent(message: Message | Mapping[str, object]) -> bool:
+    """Whether a message in the published form says nothing, as one that only calls tools."""
+    return isinstance(message, Mapping) and "content" in message and message["content"] in (None, "")
+
+
 def _message(message: Message | Mapping[str, object]) -> Message:
     if isinstance(message, Message):
         return message
     if not isinstance(message, Mapping):
         raise BadInput(f"a message is a {type(message).__name__}: hand over {{'role': ..., 'content': ...}}")
-    unknown = set(message) - {"role", "content", "message_id", "name", "chat_time"}
-    texts = {name: value for name, value in message.items() if isinstance(value, str)}
-    if unknown or len(texts) != len(message) or not {"role", "content"} <= set(texts):
+    known = {name: message[name] for name in _KEYS if message.get(name) is not None}
+    texts = {name: value for name, value in known.items() if isinstance(value, str)}
+    if texts != known or not {"role", "content"} <= set(texts):
         raise BadInput(
             f"message {sorted(message)!r}: hand over str values for role, content, message_id, name, chat_time"
         )

@@ -207,7 +207,7 @@ class TextShelf:
 
     def search(self, query: str, actor: Actor, *, limit: int, wanted: Filter) -> list[Hit]:
         """The best hits for a query."""
-        return self._retrieve(query, actor, limit, wanted, said_once=False)
+        return self._retrieve(query, actor, limit, wanted, once=False)
 
     def recall(
         self, query: str, actor: Actor, *, budget_tokens: int, count_tokens: CountTokens, wanted: Filter
@@ -215,15 +215,13 @@ class TextShelf:
         """The best context for a query within a budget."""
         least, most = RECALL_HITS
         limit = min(max(budget_tokens // TOKENS_PER_LINE, least), most)
-        return pack(self._retrieve(query, actor, limit, wanted, said_once=True), budget_tokens, count_tokens)
+        return pack(self._retrieve(query, actor, limit, wanted, once=True), budget_tokens, count_tokens)
 
-    def _retrieve(
-        self, query: str, actor: Actor, limit: int, wanted: Filter, *, said_once: bool
-    ) -> list[Hit]:
+    def _retrieve(self, query: str, actor: Actor, limit: int, wanted: Filter, *, once: bool) -> list[Hit]:
         row = self._query_row(query)  # before the read transaction: a model may take its time
         with self.file.read() as reader:
             search = _Search(reader, self.resident, wanted, actor.view)
-            return retrieve(search, query, row, limit=limit, said_once=said_once)
+            return retrieve(search, query, row, limit=limit, once=once)
 
     def _query_row(self, query: str) -> NDArray[np.float32] | None:
         """The query's vector (D,). None when the cube has no vectors."""

@@ -43,6 +43,7 @@ _NO_MEASURE = (
 
 _AHEAD = re.compile(
     r"\b(?:will|won't|shall|gonna|wanna|going to|about to|plan(?:s|ning)?|hop(?:e|ing)|upcoming|coming up|next"
+    r"|(?:must|should|has to|have to|needs? to|to) be"
     r"|tomorrow|due|starts?|begins|let's|looking forward|can't wait|(?:is|are|am) (?:in|on)|see you)\b"
     r"|(?:'|’)ll\b|\b(?:i(?:'|’)m|i am|we(?:'|’)re|we are|is|are) (?:\w+ )?(?!during|something)\w{2,12}ing\b",
     re.IGNORECASE,

@@ -220,8 +220,9 @@ def _episode(book: _Draftbook, turn: ReadTurn, at: datetime) -> MemoryItem:
 def _derive(book: _Draftbook, turn: ReadTurn, episode: MemoryItem) -> None:
     vectors: list[NDArray[np.float32] | None] = [*turn.draft_vectors] or [None] * len(turn.reading.drafts)
     for draft, vector in zip(turn.reading.drafts, vectors, strict=True):
+        named = " ".join(speaker_of(turn.message).split()) + ": "  # as the reader begins a draft
         item = replace(
-            episode, id=new_id(), kind=draft.kind, text=draft.text, tier="user", role=None, speaker=None,
+            episode, id=new_id(), kind=draft.kind, text=draft.text.removeprefix(named), tier="user", role=None,
             event_at=draft.event_at or episode.event_at, confidence=draft.confidence, origin="reader:rules",
             sources=(replace(episode.sources[0], span=draft.span),),
         )  # fmt: skip

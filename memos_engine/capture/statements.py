@@ -171,6 +171,12 @@ def clauses(sentence: str, border: re.Pattern[str], subject: re.Pattern[str]) ->
     return list(zip(starts, stops, strict=True))
 
 
+_POINTS_BACK = re.compile(
+    r"\S+(?:\s+forget)?\s+(?:that|this|it)\s*(?:$|[.,;!?]|(?:and|for|please|too)\b)", re.IGNORECASE
+)
+"""`Remember that.`: what is meant stands in the sentences before, so a memory of these words says nothing."""
+
+
 def _request(sentence: str) -> Statement | None:
     match = _REQUEST.match(sentence)
     if match is None:
@@ -180,6 +186,8 @@ def _request(sentence: str) -> Statement | None:
         return None
     content = sentence[match.start("content") : end]
     if not _asks_to_keep(match, content):
+        return None
+    if _POINTS_BACK.match(sentence, match.start("verb")):
         return None
     if _TASK.match(content) or not _CLAUSE.search(content):
         return Statement("note", match.start("verb"), end, ORDERED)

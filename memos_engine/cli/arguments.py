@@ -32,7 +32,7 @@ _CAPTURE = """\
 FILE is one of (seen by its beginning, or said by --format):
   jsonl     one message a line: {"role", "text" or "content", and if there are "id", "name", "at" (ISO 8601
             with a zone, or seconds since 1970), "session" or "thread"}; read line by line, of any length
-  messages  a JSON list of such messages, or {"messages": [...]}, as agent frameworks save them
+  messages  a JSON list of such messages, or {"messages": [...]}
   chatgpt   conversations.json of a ChatGPT export: what stands in each conversation's current branch
 
 A message belongs to its own session or thread, else to --thread, else to the file's name. Messages are

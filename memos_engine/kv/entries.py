@@ -98,6 +98,8 @@ class KeyValues:
         now = self._clock()
         last: dict[Place, KvWrite] = {}
         for operation in operations:
+            if not isinstance(operation, (KvPut, KvDelete)):
+                raise BadInput(f"an operation is a {type(operation).__name__}: make it a KvPut or a KvDelete")
             place = (check_namespace(operation.namespace), check_name(operation.key, "key"))
             last[place] = None if isinstance(operation, KvDelete) else self._item(operation, actor, now)
         kv_write(self._shelf(), last, actor)

@@ -32,12 +32,16 @@ def pack(hits: Sequence[Hit], budget_tokens: int, count_tokens: CountTokens) -> 
     chosen: list[Hit] = []
     spent = count_tokens(f"{OPEN}\n{CLOSE}")
     dates: set[str] = set()
+    said: set[tuple[str, str]] = set()
     for hit in hits:
         date = _date(hit.item.event_at)
+        if (date, _line(0, hit.item)) in said:
+            continue  # word for word what stands there already
         cost = count_tokens(f"\n{_line(999, hit.item)}") + (0 if date in dates else count_tokens(f"\n{date}"))
         if spent + cost <= budget_tokens:
             chosen.append(hit)
             dates.add(date)
+            said.add((date, _line(0, hit.item)))
             spent += cost
     while chosen:
         context = _render(chosen, count_tokens)

@@ -54,16 +54,15 @@ class Fusion:
         return tuple(Reason(name, *ranks[ref]) for name, ranks in self._ranked if ref in ranks)
 
 
-def paid_twice(order: Sequence[int], derived_from: Mapping[int, Sequence[int]]) -> set[int]:
-    """Refs that say again what a better placed ref says: an episode and what was derived from it."""
-    kept: set[int] = set()
-    said: set[int] = set()  # episodes whose derived item was kept
-    dropped: set[int] = set()
+def said_once(order: Sequence[int], derived_from: Mapping[int, Sequence[int]]) -> list[tuple[int, int]]:
+    """The order without repeats: pairs of the ref to show and the ref that earned its place.
+
+    What was derived from an episode that was found too gives its place to the episode: that says the
+    same in its own words, and the rest of the turn with it.
+    """
+    found = set(order)
+    shown: dict[int, int] = {}
     for ref in order:
-        origins = derived_from.get(ref, ())
-        if ref in said or (origins and any(origin in kept for origin in origins)):
-            dropped.add(ref)
-            continue
-        kept.add(ref)
-        said.update(origins)
-    return dropped
+        for other in [origin for origin in derived_from.get(ref, ()) if origin in found] or [ref]:
+            shown.setdefault(other, ref)
+    return list(shown.items())

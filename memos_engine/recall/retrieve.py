@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from memos_engine.items import Hit
 from memos_engine.ports import CubeSearch
-from memos_engine.recall.fuse import Fusion, Recipe, paid_twice
+from memos_engine.recall.fuse import Fusion, Recipe, said_once
 
 DEFAULT_RECIPE = Recipe()
 
@@ -19,7 +19,7 @@ def retrieve(
     *,
     limit: int,
     recipe: Recipe = DEFAULT_RECIPE,
-    said_once: bool = False,
+    once: bool = False,
 ) -> list[Hit]:
     """The best `limit` items for a query, each with its reasons; empty when nothing matches.
 
@@ -29,15 +29,14 @@ def retrieve(
         row: Its vector (D,). None when the cube has no vectors.
         limit: How many hits.
         recipe: Constants of the ranking.
-        said_once: Leave out an episode when what was derived from it ranks higher, and the other way round.
+        once: Show an episode in place of what was derived from it, so that a turn is said once.
     """
     pool = max(recipe.pool, limit)
     dense = [] if row is None else cube.nearest(row, pool)
     fusion = Fusion(dense, cube.keyword(text, pool), recipe)
-    order = fusion.order
-    if said_once:
-        dropped = paid_twice(order, cube.derived_from(order))
-        order = [ref for ref in order if ref not in dropped]
-    chosen = order[:limit]
-    items = cube.items(chosen)
-    return [Hit(items[ref], fusion.score(ref), fusion.why(ref)) for ref in chosen if ref in items]
+    places = [(ref, ref) for ref in fusion.order]
+    if once:
+        places = said_once(fusion.order, cube.derived_from(fusion.order))
+    chosen = places[:limit]
+    items = cube.items([ref for ref, _ in chosen])
+    return [Hit(items[ref], fusion.score(earned), fusion.why(ref)) for ref, earned in chosen if ref in items]

@@ -236,8 +236,6 @@ class CubeWriter(CubeReader):
                 "INSERT OR REPLACE INTO tombstones (n, id, at, turn) VALUES (?, ?, ?, ?)",
                 [n, columns["id"], self.now, None if key is None else turn_hash(columns["thread"], key)],
             )
-            # a call's digest could give its words away; without one, a retry still gets the result
-            self.connection.execute("UPDATE calls SET digest = x'' WHERE instr(result, ?)", [columns["id"]])
             self.connection.execute("DELETE FROM items WHERE n = ?", [n])
             ids.append(columns["id"])
             self._log([n], "erase")
