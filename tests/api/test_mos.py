@@ -113,7 +113,7 @@ def test_it_is_the_same_root(tmp_path: Path) -> None:
 
 def test_tool_calls_and_foreign_keys_are_passed_over(mos: MOS) -> None:
     """A chat log as services return it is taken: what only calls tools says nothing, other keys mean nothing here."""
-    log = [
+    log: list[Mapping[str, object]] = [
         {"role": "user", "content": "I live in Lisbon", "refusal": None},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
         {"role": "assistant", "content": "Noted."},
