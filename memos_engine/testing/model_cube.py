@@ -277,9 +277,10 @@ class ModelCube:
         if turn is not None:
             self._turns[turn] = id_
         for draft in MemReader().read(Turn(message.text, speaker, message.role, message.at, names)).drafts:
+            text = draft.text.removeprefix(f"{' '.join(speaker.split())}: ")
             item = replace(
-                episode, id=self._new_id(), kind=draft.kind, text=draft.text, tier="user", role=None,
-                speaker=None, event_at=draft.event_at or message.at, confidence=draft.confidence,
+                episode, id=self._new_id(), kind=draft.kind, text=text, tier="user", role=None,
+                speaker=speaker, event_at=draft.event_at or message.at, confidence=draft.confidence,
                 sources=(replace(episode.sources[0], span=draft.span),), origin="reader:rules",
             )  # fmt: skip
             self._kept[item.id] = _Kept(item, origins=frozenset({id_}))
@@ -308,7 +309,7 @@ class ModelCube:
 def _embedded_texts(item: MemoryItem) -> Sequence[str]:
     if item.key is not None:
         return texts_at(item.value or {}, "$")
-    return [f"{item.speaker}: {item.text}" if item.kind == "episode" and item.speaker else item.text]
+    return [f"{item.speaker}: {item.text}" if item.speaker else item.text]
 
 
 def _turn_keys(messages: Sequence[Message], *, whole_thread: bool) -> Iterator[Hashable]:
