@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from memos_engine import MemCube, MemOS
 from memos_engine.testing.fakes import FrozenClock, HashEmbedder
+
+settings.register_profile("ci", derandomize=True)  # one commit, one answer; a run by hand explores
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ class ModelCube:
         self._kept: dict[str, _Kept] = {}
         self._turns: dict[_TurnKey, str] = {}
         self._forgotten: set[_TurnKey] = set()
-        self._calls: dict[str, tuple[tuple[str, tuple[Message, ...]] | None, CaptureResult]] = {}
+        self._calls: dict[str, tuple[tuple[str, tuple[Message, ...]], CaptureResult]] = {}
 
     # Write
 
@@ -95,7 +95,7 @@ class ModelCube:
         call = (thread, tuple(messages))
         if idempotency_key is not None and idempotency_key in self._calls:
             earlier, result = self._calls[idempotency_key]
-            if earlier not in (None, call):
+            if earlier != call:
                 raise IdempotencyConflict(f"{idempotency_key!r} was used for other messages: use a new key")
             return result
         turns = [
@@ -161,9 +161,6 @@ class ModelCube:
                 del self._turns[kept.turn]
         for kept in self._kept.values():
             kept.origins -= chosen
-        for key, (_, result) in self._calls.items():  # what was said is not kept to be compared with
-            if chosen & {*result.episodes, *result.derived}:
-                self._calls[key] = None, result
         return chosen, sum(len(kept.past) for kept in gone)
 
     def put(

@@ -485,3 +485,12 @@ def test_ids_hold_whichever_way_they_come(cube: MemCube, first: str, second: str
     CALLS[second](cube)
     assert cube.stats().by_kind["episode"] == len(TALK)
     assert cube.check().ok
+
+
+def test_a_key_is_refused_for_other_messages_after_forget(cube: MemCube) -> None:
+    """Forgetting what a call captured does not make its idempotency key free for other messages."""
+    result = cube.capture([Message("user", "I live in Lisbon", id="1")], idempotency_key="k")
+    cube.forget(result.episodes[0])
+    with pytest.raises(IdempotencyConflict):
+        cube.capture([Message("user", "The invoice number is 4711")], idempotency_key="k")
+    assert cube.capture([Message("user", "I live in Lisbon", id="1")], idempotency_key="k") == result
