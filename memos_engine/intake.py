@@ -15,8 +15,8 @@ from memos_engine.capture.reconcile import (
     ReadTurn,
     Slot,
     digest,
+    mentioned,
     message_keys,
-    names_of,
     plan,
     settle,
     speaker_of,
@@ -45,7 +45,7 @@ def capture(
     if idempotency_key is not None:  # a key is its principal's own: another's call of that name is another
         call = (f"{actor.principal}\x1f{idempotency_key}", digest(messages, thread))
     places = set(range(len(messages)))
-    if call is not None or any(keys) or not messages:  # what is known needs no model, and perhaps no write
+    if call is not None or len(messages) != 1:  # what is known needs no model; one message is seldom known
         with shelf.file.read() as reader:
             earlier = _earlier(reader, call)
             if earlier is not None:
@@ -67,7 +67,7 @@ def capture(
         made = plan(
             fresh, cube=shelf.file.cube, author=actor.principal, scope=actor.scope, thread=thread, now=now,
             last=writer.last_turn(thread),
-            concepts=writer.concepts({name for turn in fresh for name in names_of(turn)}),
+            concepts=writer.concepts({name for turn in fresh for name in mentioned(turn)}),
         )  # fmt: skip
         shelf.add_entries(writer, made.entries)
         writer.link(made.edges)

@@ -107,6 +107,11 @@ def names_of(turn: ReadTurn) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*speaker, *turn.reading.people)))
 
 
+def mentioned(turn: ReadTurn) -> tuple[str, ...]:
+    """The people whose nodes a turn will be tied to: its speaker only where something is derived."""
+    return names_of(turn) if turn.reading.drafts else turn.reading.people
+
+
 def texts_of(turn: ReadTurn) -> list[str]:
     """What is embedded for a turn: the turn with its speaker, then each draft."""
     return [
