@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from memos_engine.errors import Closed, MemosError, StoreDamaged
 from memos_engine.ports import Vectors
+from memos_engine.store.slack import clear_slack
 from memos_engine.store.stamp import FORMAT, Stamp, read_stamp, settled, write_stamp
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ class ChromaIndex:
             StoreError: the stamp cannot be written.
         """
         with self._open(), self._translating():
+            clear_slack(self.folder / self.generation)
             self._set_stamp(
                 replace(
                     self._stamp,
