@@ -222,7 +222,7 @@ class Host:
         """
         if principal != ROOT:
             return self.catalog.right(cube, principal)
-        if self.catalog.cube_by_id(cube) is None:
+        if not self.catalog.exists(cube):
             raise CubeNotFound(_deleted(cube))
         return "owner"
 

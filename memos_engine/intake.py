@@ -24,6 +24,7 @@ from memos_engine.capture.reconcile import (
 )
 from memos_engine.errors import IdempotencyConflict, MessageConflict, StoreDamaged
 from memos_engine.items import CaptureResult, Message
+from memos_engine.ports import ThreadEnd
 from memos_engine.shelf import Actor, TextShelf
 from memos_engine.store.reading import CubeReader
 from memos_engine.store.rows import View
@@ -57,6 +58,8 @@ def capture(
     now = shelf.clock()
     turns = _read(shelf, messages, keys, places, now)
 
+    ends: list[ThreadEnd] = []
+
     def work(writer: CubeWriter) -> CaptureResult:
         earlier = _earlier(writer, call)
         if earlier is not None:
@@ -66,23 +69,28 @@ def capture(
         fresh = [turns[place] for place in places]
         made = plan(
             fresh, cube=shelf.file.cube, author=actor.principal, scope=actor.scope, thread=thread, now=now,
-            last=writer.last_turn(thread),
+            last=shelf.end_of(thread, writer),
             concepts=writer.concepts({name for turn in fresh for name in mentioned(turn)}),
         )  # fmt: skip
         shelf.add_entries(writer, made.entries)
         writer.link(made.edges)
         written = dict(zip(places, made.episodes, strict=True))
         result = _capture_result(slots, written, made.derived, writer.revision())
+        if made.last is not None:
+            ends.append(made.last)
         if call is not None:
             writer.remember_call(*call, json.dumps(dataclasses.asdict(result)))
         return result
 
-    return shelf.file.write(
+    result = shelf.file.write(
         work,
         principal=actor.principal,
         action="capture",
         detail=lambda result: {"new": result.new, "derived": len(result.derived)},
     )
+    for end in ends:  # kept once it is durable
+        shelf.keep_end(thread, result.revision, end)
+    return result
 
 
 def _read(

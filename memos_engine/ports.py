@@ -80,8 +80,17 @@ class StoredTurn:
     role: str | None
     at: datetime | None
     """None when it was added or changed by hand, without a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadEnd:
+    """The episode captured last in a thread."""
+
+    id: str
+    at: datetime | None
+    """None when it was changed by hand to have no time."""
     topic: str | None
-    """Id of its session's node. None when that was erased, or was not asked for."""
+    """Id of its session's node. None when that was erased."""
 
 
 class CubeSearch(Protocol):

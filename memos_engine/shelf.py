@@ -33,8 +33,8 @@ from memos_engine.items import (
     MemoryItem,
     Scope,
 )
-from memos_engine.models.embed import checked
-from memos_engine.ports import Clock, CountTokens, Embedder, Entry, Vectors
+from memos_engine.models.embed import CHECKED, checked
+from memos_engine.ports import Clock, CountTokens, Embedder, Entry, ThreadEnd, Vectors
 from memos_engine.recall.context import pack
 from memos_engine.recall.retrieve import retrieve
 from memos_engine.store.erasure import closure
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 RECALL_HITS = (20, 200)
 """Least and most hits that a recall ranks for its budget."""
+ENDS_MAX = 1_000
+"""Threads whose end is remembered."""
 TOKENS_PER_LINE = 12  # a short line; a budget holds about so many tokens per hit at least
 
 
@@ -97,6 +99,7 @@ class TextShelf:
         self.file = file
         self.resident = Resident(file.folder)
         self._embedder = embedder
+        self._ends: dict[str, tuple[int, ThreadEnd]] = {}
         self.clock = clock
 
     def rest(self) -> None:
@@ -122,6 +125,17 @@ class TextShelf:
             detail=lambda refs: {"new": len(refs)},
         )
         return list(items)
+
+    def end_of(self, thread: str, writer: CubeWriter) -> ThreadEnd | None:
+        """The end of a thread: as the last capture here left it, while nobody wrote to the cube since."""
+        revision, end = self._ends.get(thread, (None, None))
+        return end if revision == writer.revision() else writer.last_turn(thread)
+
+    def keep_end(self, thread: str, revision: int, end: ThreadEnd) -> None:
+        """Remember where a durable capture, the cube's change `revision`, left a thread."""
+        if len(self._ends) >= ENDS_MAX:
+            self._ends.clear()
+        self._ends[thread] = (revision, end)
 
     def add_entries(self, writer: CubeWriter, entries: Sequence[Entry]) -> list[int]:
         """Insert new items within a transaction; returns their refs."""
@@ -234,8 +248,8 @@ class TextShelf:
                 f"this cube's vectors were made anew by {embedder.fingerprint!r} after it was opened with "
                 f"{self._embedder.fingerprint!r}: open the MemOS again with the new one"
             )
-        found: NDArray[np.float32] = checked(self._embedder.embed([query]), 1, embedder.dimension)[0]
-        return found
+        row: NDArray[np.float32] = self.embed([query])[0]
+        return row if len(row) == embedder.dimension else checked([row], 1, embedder.dimension)[0]
 
     def get(self, item_id: str, view: View) -> MemoryItem:
         """One item of any state.
@@ -279,7 +293,13 @@ class TextShelf:
         """Vectors (N, D) of texts, checked, by the shelf's embedder unless another is given."""
         if not texts:
             return np.empty((0, 1), np.float32)
-        return checked((embedder or self._embedder).embed(texts), len(texts), None)
+        embedder = embedder or self._embedder
+        rows = embedder.embed(texts)
+        return (
+            rows
+            if isinstance(embedder, CHECKED) and len(rows) == len(texts)
+            else checked(rows, len(texts), None)
+        )
 
 
 def _current(reader: CubeReader, item_id: str, view: View) -> MemoryItem:

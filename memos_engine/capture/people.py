@@ -79,12 +79,13 @@ def _known_names(text: str, index: _Known) -> Iterator[tuple[int, str]]:
         start = text.find(name)
         if start >= 0:
             yield start, name
-    if not index.by_word:
-        return
-    for match in _WORDS.finditer(text):
-        names = index.by_word.get(match[0])
-        if names and not _is_word(match):
-            yield match.start(), _fullest(text, match, names, index)
+    if any(word in text for word in index.by_word):
+        for match in _WORDS.finditer(text):
+            names = index.by_word.get(match[0])
+            if names and not _is_word(match):
+                yield match.start(), _fullest(text, match, names, index)
+    if not any(first[:2] in text for first in index.firsts):
+        return  # a short form begins as its name does
     for match in _NICKNAME.finditer(text):
         longer = {full for first, full in index.firsts.items() if first.startswith(match[1])}
         if len(longer) == 1 and match[1] not in index.by_word:

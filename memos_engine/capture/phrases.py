@@ -29,7 +29,7 @@ _LATIN_WORD = re.compile(r"[a-z]+")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """How one family of time expressions is found and understood."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from memos_engine.capture.segment import continues
 from memos_engine.errors import MessageConflict
 from memos_engine.items import Edge, MemoryItem, Message, Scope, Source, new_id
-from memos_engine.ports import Entry, StoredTurn
+from memos_engine.ports import Entry, StoredTurn, ThreadEnd
 
 if TYPE_CHECKING:
     from memos_engine.capture.reader import Reading
@@ -45,6 +45,8 @@ class Plan:
     edges: tuple[Edge, ...]
     episodes: tuple[str, ...]
     derived: tuple[str, ...]
+    last: ThreadEnd | None
+    """The thread's end once this is written."""
 
 
 @dataclass(slots=True)
@@ -176,7 +178,7 @@ def plan(
     scope: Scope,
     thread: str,
     now: datetime,
-    last: StoredTurn | None,
+    last: ThreadEnd | None,
     concepts: Mapping[str, str],
 ) -> Plan:
     """The entries and edges for new turns of one thread, in order.
@@ -188,25 +190,24 @@ def plan(
         scope: Under which scope.
         thread: The caller's name of the conversation.
         now: Moment of the capture.
-        last: The turn stored last in this thread.
+        last: The thread's end so far.
         concepts: Ids of the concept nodes that exist for names the turns mention.
     """
     book = _Draftbook(cube, author, scope, thread, now, dict(concepts))
     topic = last.topic if last else None
-    previous, previous_at = (last.id, last.at) if last else (None, None)
     for turn in turns:
         at = turn.message.at
         assert at is not None, "the shelf fills in the time"
-        if previous_at is None or not continues(previous_at, at) or topic is None:
+        if last is None or not continues(last.at, at) or topic is None:
             topic = book.node("topic", f"Conversation of {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
         episode = _episode(book, turn, at)
         book.edges.append(Edge(episode.id, "same_session", topic))
-        if previous is not None:
-            book.edges.append(Edge(previous, "next", episode.id))
+        if last is not None:
+            book.edges.append(Edge(last.id, "next", episode.id))
         book.mention(episode.id, turn.reading.people)
         _derive(book, turn, episode)
-        previous, previous_at = episode.id, at
-    return Plan(tuple(book.entries), tuple(book.edges), tuple(book.episodes), tuple(book.derived))
+        last = ThreadEnd(episode.id, at, topic)
+    return Plan(tuple(book.entries), tuple(book.edges), tuple(book.episodes), tuple(book.derived), last)
 
 
 def _episode(book: _Draftbook, turn: ReadTurn, at: datetime) -> MemoryItem:

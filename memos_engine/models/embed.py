@@ -22,7 +22,7 @@ from memos_engine.errors import BadLimit, BadName, BadVector, EmbedderUnavailabl
 from memos_engine.models.card import ONNX, Card, described, unavailable
 from memos_engine.ports import Vectors
 
-__all__ = ["FunctionEmbedder", "SentenceEmbedder", "checked"]
+__all__ = ["CHECKED", "FunctionEmbedder", "SentenceEmbedder", "checked"]
 
 _Forward: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """Token ids and mask, both (B, L), to hidden states (B, L, D)."""
@@ -316,3 +316,7 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+CHECKED = (FunctionEmbedder, SentenceEmbedder)
+"""Embedders whose answers went through `checked` before they are returned."""

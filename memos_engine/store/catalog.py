@@ -33,6 +33,7 @@ class Catalog:
         """
         self.database = Database(root / CATALOG_DATABASE, "catalog", application_id=APPLICATION_ID)
         self._clock = clock
+        self._answers: tuple[tuple[int, int], dict[tuple[str, tuple[str, ...]], Any]] = ((0, 0), {})
 
     def cube(self, owner: str, name: str) -> CubeRow | None:
         """The cube that `owner` calls `name`."""
@@ -97,9 +98,11 @@ class Catalog:
             "SELECT 'owner' FROM cubes WHERE id = ?1 AND owner = ?2 UNION ALL"
             " SELECT rights FROM grants WHERE cube = ?1 AND principal = ?2 LIMIT 1"
         )
-        with self.database.reading() as connection:
-            rows = connection.execute(sql, [cube, principal]).fetchall()
-        return cast("Right", rows[0][0]) if rows else None
+        return cast("Right | None", self._kept(sql, (cube, principal)))
+
+    def exists(self, cube: str) -> bool:
+        """Whether there is a cube of this id."""
+        return self._kept("SELECT 1 FROM cubes WHERE id = ?", (cube,)) is not None
 
     def grant(self, cube: str, principal: str, right: Right) -> None:
         """Let `principal` read or write a cube, in place of what it was granted before.
@@ -143,6 +146,22 @@ class Catalog:
     def close(self) -> None:
         """Close the database, the job queue's with it. A second call does nothing."""
         self.database.close()
+
+    def _kept(self, sql: str, values: tuple[str, ...]) -> Any:
+        """The first value of the first row; None when there is none.
+
+        Asked at every call of a cube, so answers are kept until anything is committed to this database.
+        """
+        state = self.database.data_version()
+        if self._answers[0] != state:
+            self._answers = (state, {})
+        known = self._answers[
+            1
+        ]  # replaced, never cleared: an answer read before a commit is not kept after it
+        if (sql, values) not in known:
+            with self.database.reading() as connection:
+                known[sql, values] = connection.execute(sql, values).get
+        return known[sql, values]
 
     def _one(self, sql: str, values: list[str]) -> CubeRow | None:
         with self.database.reading() as connection:

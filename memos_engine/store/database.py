@@ -111,6 +111,9 @@ class Database:
         self._queue: list[_Ticket[object]] = []
         self._queue_lock = threading.Lock()
         self._write_lock = threading.Lock()
+        self._watch_lock = threading.Lock()
+        self._watcher: Connection | None = None
+        self._watches = 0  # watchers so far: each counts from anew
         self._closed = False
         self._owes_checkpoint = False  # erased bytes still stand in the log
         self._pid = os.getpid()
@@ -149,6 +152,19 @@ class Database:
                 connection.close(force=True)
                 raise
             self._give_back(connection)
+
+    def data_version(self) -> tuple[int, int]:
+        """What any commit changes, of whatever thread or process: equal to before means nothing changed.
+
+        For this object only: what two objects return cannot be compared.
+        """
+        with self._watch_lock:
+            self._check_open()
+            with translating(self.path):
+                if self._watcher is None:  # a connection that never writes: its own commits would not count
+                    self._watcher = self._connect()
+                    self._watches += 1
+                return self._watches, int(self._watcher.execute("PRAGMA data_version").get)
 
     def _give_back(self, connection: Connection) -> None:
         """Keep a reader for the next read, unless a cursor still holds its old state open."""
@@ -244,12 +260,12 @@ class Database:
 
     def rest(self) -> None:
         """Close idle connections; the next use opens them again."""
-        with self._write_lock, self._pool_lock:
+        with self._write_lock, self._pool_lock, self._watch_lock:
             self._close_idle()
 
     def close(self) -> None:
         """Close every connection. A second call does nothing."""
-        with self._write_lock, self._pool_lock:
+        with self._write_lock, self._pool_lock, self._watch_lock:
             self._closed = True
             if self._pid == os.getpid():  # after a fork they are the parent's
                 self._close_idle()
@@ -261,10 +277,11 @@ class Database:
             raise Closed(f"{str(self.path)!r} was opened before a fork: open the MemOS in this process")
 
     def _close_idle(self) -> None:
-        for connection in (*self._readers, *([self._writer] if self._writer else [])):
-            connection.close(force=True)
+        for connection in (*self._readers, self._writer, self._watcher):
+            if connection is not None:
+                connection.close(force=True)
         self._readers.clear()
-        self._writer = None
+        self._writer = self._watcher = None
 
 
 def _mark_durable(group: list[_Ticket[object]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from memos_engine.items import Edge
-from memos_engine.ports import StoredTurn
+from memos_engine.ports import StoredTurn, ThreadEnd
 from memos_engine.store.questions import Questions, chunks, marks
 from memos_engine.store.rows import NODES, from_micros
 
@@ -131,7 +131,7 @@ class GraphQuestions(Questions):
                 [thread, *part],
             ):
                 first = text if version == 1 else self._first_text(id_) or text
-                found[key] = StoredTurn(id_, first, role, from_micros(said_at), None)
+                found[key] = StoredTurn(id_, first, role, from_micros(said_at))
         return found
 
     def _first_text(self, item_id: str) -> str | None:
@@ -143,18 +143,15 @@ class GraphQuestions(Questions):
         )
         return found
 
-    def last_turn(self, thread: str) -> StoredTurn | None:
+    def last_turn(self, thread: str) -> ThreadEnd | None:
         """The episode captured last in `thread`, with its session's node."""
         rows = self.rows(
-            "SELECT i.id, i.text, i.role, i.event_at, (SELECT t.id FROM edges e JOIN items t ON t.n = e.target"
+            "SELECT i.id, i.event_at, (SELECT t.id FROM edges e JOIN items t ON t.n = e.target"
             " WHERE e.source = i.n AND e.kind = 'same_session') FROM items i"
             " WHERE i.kind = 'episode' AND i.thread = ? ORDER BY i.n DESC LIMIT 1",
             [thread],
         )
-        if not rows:
-            return None
-        id_, text, role, said_at, topic = rows[0]
-        return StoredTurn(id_, text, role, from_micros(said_at), topic)
+        return ThreadEnd(rows[0][0], from_micros(rows[0][1]), rows[0][2]) if rows else None
 
     def erased_turns(self, turns: Sequence[bytes]) -> set[bytes]:
         """Which hashes of (thread, message key) stand in the tombstones."""
