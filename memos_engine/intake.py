@@ -10,6 +10,8 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from memos_engine.capture.reconcile import (
     ReadTurn,
@@ -29,6 +31,9 @@ from memos_engine.shelf import Actor, TextShelf
 from memos_engine.store.reading import CubeReader
 from memos_engine.store.rows import View
 from memos_engine.store.writing import CubeWriter, turn_hash
+
+if TYPE_CHECKING:
+    from memos_engine.capture.reader import Reading
 
 
 def capture(
@@ -101,20 +106,20 @@ def _read(
 
     reader = MemReader()
     speakers = frozenset(message.name for message in messages if message.name)
-    turns: dict[int, ReadTurn] = {}
+    readings: dict[int, tuple[Message, Reading]] = {}
     for place in sorted(places):
         message = messages[place]
-        at = message.at or now + timedelta(microseconds=place)  # order within a call is kept
-        message = dataclasses.replace(message, at=at)
-        reading = reader.read(Turn(message.text, speaker_of(message), message.role, at, speakers))
-        turns[place] = ReadTurn(message, keys[place], reading)
-    texts = [text for turn in turns.values() for text in texts_of(turn)]
+        if message.at is None:
+            at = now + timedelta(microseconds=place)  # order within a call is kept
+            message = dataclasses.replace(message, at=at)
+        assert message.at is not None, "it was filled in"
+        turn = Turn(message.text, speaker_of(message), message.role, message.at, speakers)
+        readings[place] = (message, reader.read(turn))
+    texts = [text for message, reading in readings.values() for text in texts_of(message, reading)]
     rows = iter(shelf.embed(texts))
     return {
-        place: dataclasses.replace(
-            turn, vector=next(rows), draft_vectors=tuple(next(rows) for _ in turn.reading.drafts)
-        )
-        for place, turn in turns.items()
+        place: ReadTurn(message, keys[place], reading, next(rows), tuple(islice(rows, len(reading.drafts))))
+        for place, (message, reading) in readings.items()
     }
 
 

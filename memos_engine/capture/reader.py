@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from memos_engine.capture.dates import TimeMention, find_times
+from memos_engine.times.dates import TimeMention, find_times
 from memos_engine.capture.people import find_people
 from memos_engine.capture.sentences import quoted, sentences
 from memos_engine.capture.statements import DraftKind, Statement, english

@@ -114,12 +114,9 @@ def mentioned(turn: ReadTurn) -> tuple[str, ...]:
     return names_of(turn) if turn.reading.drafts else turn.reading.people
 
 
-def texts_of(turn: ReadTurn) -> list[str]:
+def texts_of(message: Message, reading: Reading) -> list[str]:
     """What is embedded for a turn: the turn with its speaker, then each draft."""
-    return [
-        f"{speaker_of(turn.message)}: {turn.message.text}",
-        *(draft.text for draft in turn.reading.drafts),
-    ]
+    return [f"{speaker_of(message)}: {message.text}", *(draft.text for draft in reading.drafts)]
 
 
 @dataclass(frozen=True, slots=True)

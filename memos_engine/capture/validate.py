@@ -5,6 +5,7 @@ Every refusal happens before anything is written, so the store is as it was.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ MESSAGES_MAX = 100_000
 LIMIT_MAX = 100_000
 _FLOAT_MAX = sys.float_info.max
 _SPAN_MAX = 2**62
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_text(text: object, what: str = "text") -> str:
@@ -65,7 +67,7 @@ def check_name(name: object, what: str) -> str:
     if not name.strip() or len(name) > NAME_CHARACTERS_MAX:
         raise BadName(f"{what} {name[:40]!r} must have 1 to {NAME_CHARACTERS_MAX} characters, not all blank")
     _check_characters(name, what, BadName)
-    if any(character < " " or character == "\x7f" for character in name):
+    if _CONTROL.search(name):
         raise BadName(f"{what} {name!r} holds a control character: remove it")
     return name
 

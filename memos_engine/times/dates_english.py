@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
-from memos_engine.capture import windows
-from memos_engine.capture.phrases import Rule, sentence
-from memos_engine.capture.windows import Tense, Unit, Window
+from memos_engine.times import windows
+from memos_engine.times.phrases import Rule, sentence
+from memos_engine.times.windows import Tense, Unit, Window
 
 _MONTH_WORDS = "january february march april may june july august september october november december".split()
 _DAY_WORDS = "monday tuesday wednesday thursday friday saturday sunday".split()

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias
 
-from memos_engine.capture.windows import Window
+from memos_engine.times.windows import Window
 
 Meaning: TypeAlias = Callable[[re.Match[str], datetime], Window | None]
 """What a match means, said at a moment. None means that the words name no certain time."""

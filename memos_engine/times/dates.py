@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from memos_engine.capture import dates_chinese, dates_english, windows
-from memos_engine.capture.phrases import Found, found
-from memos_engine.capture.windows import Precision, Window
+from memos_engine.times import dates_chinese, dates_english, windows
+from memos_engine.times.phrases import Found, found
+from memos_engine.times.windows import Precision, Window
 from memos_engine.errors import BadTime
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
-from memos_engine.capture import windows
-from memos_engine.capture.phrases import Rule, sentence
-from memos_engine.capture.windows import Tense, Unit, Window
+from memos_engine.times import windows
+from memos_engine.times.phrases import Rule, sentence
+from memos_engine.times.windows import Tense, Unit, Window
 
 _DIGITS = {mark: number for number, mark in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2, "兩": 2}
 WEEKDAYS = {mark: number for number, mark in enumerate("一二三四五六日")} | {"天": 6, "末": 7}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memos_engine.capture.dates import find_times
+from memos_engine.times.dates import find_times
 from memos_engine.errors import BadTime
 
 SAID = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""The benchmarks that judge quality: their scoring, and that they run."""
