@@ -67,21 +67,25 @@ def message(turn: dict[str, Any]) -> Message:
 def recall(folder: Path, embedder: SentenceEmbedder) -> int:
     """Recall a context for every question, with the source and the reason of each line."""
     questions = lines("questions.jsonl")
-    found = 0
+    found = silent = 0
     with MemOS.open(folder, embedder=embedder) as memos:
         cube = memos.cube("maya", create=False)
         for question in questions:
             context = cube.recall(question["question"], budget_tokens=BUDGET_TOKENS, count_tokens=about)
-            print(f"{question['question']}  (the answer: {question['answer']})\n{context.text}")
+            print(f"{question['question']}  (the answer: {question['answer']})")
+            print(context.text or f"(silence: {context.score:.0%} sure that the answer is here)")
             reasons = {hit.item.id: ", ".join(map(str, hit.why)) for hit in context.hits}
-            for handle, source in context.sources.items():  # [3] in the text -> the message it is from
-                print(f"  [{handle}] is {source.message_id}, found by {reasons[source.item]}")
+            for handle, source in context.sources.items():  # 3 at the head of a line -> its message
+                print(f"  {handle} is {source.message_id}, found by {reasons[source.item]}")
             missing = set(question["evidence"]) - {source.message_id for source in context.sources.values()}
             found += bool(question["evidence"]) and not missing
+            silent += not question["evidence"] and not context
             print(f"  {context.tokens} tokens; {verdict(question['evidence'], missing)}\n")
     answerable = sum(bool(question["evidence"]) for question in questions)
     print(f"{found} of {answerable} questions had all their evidence in a context of {BUDGET_TOKENS} tokens;")
-    print(f"the conversation has no answer to {len(questions) - answerable} more.")
+    print(
+        f"to {silent} of the {len(questions) - answerable} others, which the conversation does not answer, silence."
+    )
     return 0 if found else 1
 
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
         JobFailed,
         MemosError,
         MessageConflict,
+        ModelFailed,
+        ModelRefused,
+        ModelUnavailable,
         NotFound,
         SchemaTooNew,
         StoreBusy,
@@ -69,11 +72,15 @@ if TYPE_CHECKING:
         Reason,
         Scope,
         Source,
+        TreeNode,
     )
     from memos_engine.kv.entries import KeyValues
     from memos_engine.models.embed import FunctionEmbedder, SentenceEmbedder
+    from memos_engine.models.http import HttpChatModel, HttpReranker
+    from memos_engine.models.rerank import CrossEncoderReranker, FunctionReranker
+    from memos_engine.models.rewrite import ChatRewriter
     from memos_engine.mos import MOS
-    from memos_engine.ports import Embedder
+    from memos_engine.ports import ChatMessage, ChatModel, Embedder, Reranker
     from memos_engine.store.thread_values import Blob, ThreadEntry, ThreadInfo
     from memos_engine.store.threads import Threads
 
@@ -98,11 +105,15 @@ __all__ = [
     "Blob",
     "CaptureResult",
     "Change",
+    "ChatMessage",
+    "ChatModel",
+    "ChatRewriter",
     "CheckReport",
     "Closed",
     "Conflict",
     "Context",
     "ContextSource",
+    "CrossEncoderReranker",
     "CubeNotFound",
     "CubeRow",
     "CubeStats",
@@ -112,7 +123,10 @@ __all__ = [
     "EmbedderUnavailable",
     "Erased",
     "FunctionEmbedder",
+    "FunctionReranker",
     "Hit",
+    "HttpChatModel",
+    "HttpReranker",
     "IdempotencyConflict",
     "ItemNotFound",
     "ItemVersion",
@@ -129,8 +143,12 @@ __all__ = [
     "MemosError",
     "Message",
     "MessageConflict",
+    "ModelFailed",
+    "ModelRefused",
+    "ModelUnavailable",
     "NotFound",
     "Reason",
+    "Reranker",
     "SchemaTooNew",
     "Scope",
     "SentenceEmbedder",
@@ -142,6 +160,7 @@ __all__ = [
     "ThreadEntry",
     "ThreadInfo",
     "Threads",
+    "TreeNode",
     "VersionConflict",
 ]
 
@@ -173,6 +192,9 @@ _HOMES = {
         "JobFailed",
         "MemosError",
         "MessageConflict",
+        "ModelFailed",
+        "ModelRefused",
+        "ModelUnavailable",
         "NotFound",
         "SchemaTooNew",
         "StoreBusy",
@@ -202,11 +224,15 @@ _HOMES = {
         "Reason",
         "Scope",
         "Source",
+        "TreeNode",
     ),
     "kv.entries": ("KeyValues",),
     "models.embed": ("FunctionEmbedder", "SentenceEmbedder"),
+    "models.http": ("HttpChatModel", "HttpReranker"),
+    "models.rerank": ("CrossEncoderReranker", "FunctionReranker"),
+    "models.rewrite": ("ChatRewriter",),
     "mos": ("MOS",),
-    "ports": ("Embedder",),
+    "ports": ("ChatMessage", "ChatModel", "Embedder", "Reranker"),
     "store.thread_values": ("Blob", "ThreadEntry", "ThreadInfo"),
     "store.threads": ("Threads",),
 }

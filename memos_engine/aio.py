@@ -19,7 +19,7 @@ from memos_engine.fields import NewItem
 from memos_engine.host import PAGE_BYTES_MAX
 from memos_engine.items import CubeRow, MemoryItem, Scope
 from memos_engine.kv.entries import KeyValues
-from memos_engine.ports import Clock, Embedder
+from memos_engine.ports import Clock, Embedder, Reranker, RewriteQuery
 from memos_engine.schedule.policy import INDEX_ABOVE
 from memos_engine.store.threads import Threads
 from memos_engine.upkeep import Progress
@@ -27,6 +27,7 @@ from memos_engine.upkeep import Progress
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 
 def _forward(
@@ -41,10 +42,10 @@ def _forward(
     return call
 
 
-class _Twin(Generic[S]):
+class _Twin(Generic[S_co]):
     """Holds the sync object that does the work."""
 
-    def __init__(self, sync: S) -> None:
+    def __init__(self, sync: S_co) -> None:
         """Speak for `sync`."""
         self._sync = sync
 
@@ -118,10 +119,12 @@ class AsyncMemCube(_Twin[MemCube]):
     update = _forward(MemCube.update)
     forget = _forward(MemCube.forget)
     recall = _forward(MemCube.recall)
+    recall_many = _forward(MemCube.recall_many)
     search = _forward(MemCube.search)
     get = _forward(MemCube.get)
     history = _forward(MemCube.history)
     list = _forward(MemCube.list)
+    tree = _forward(MemCube.tree)
     stats = _forward(MemCube.stats)
     check = _forward(MemCube.check)
     rebuild = _forward(MemCube.rebuild)
@@ -140,6 +143,8 @@ class AsyncMemOS(_Twin[MemOS]):
         path: str | Path,
         *,
         embedder: Embedder | None = None,
+        reranker: Reranker | None = None,
+        rewrite: RewriteQuery | None = None,
         clock: Clock | None = None,
         background: bool = True,
         page_bytes_max: int = PAGE_BYTES_MAX,
@@ -148,8 +153,8 @@ class AsyncMemOS(_Twin[MemOS]):
         """As `MemOS.open`."""
         sync = await asyncio.to_thread(
             functools.partial(
-                MemOS.open, path, embedder=embedder, clock=clock, background=background,
-                page_bytes_max=page_bytes_max, index_above=index_above,
+                MemOS.open, path, embedder=embedder, reranker=reranker, rewrite=rewrite, clock=clock,
+                background=background, page_bytes_max=page_bytes_max, index_above=index_above,
             )
         )  # fmt: skip
         return cls(sync)

@@ -6,13 +6,12 @@ the shelf. A handle holds no state but who is asking: two handles on one cube sh
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from memos_engine.acting import ScopedCube
 from memos_engine.capture.validate import (
     check_choice,
     check_finite,
@@ -32,9 +31,7 @@ from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, chec
 from memos_engine.intake import capture
 from memos_engine.items import (
     CaptureResult,
-    CheckReport,
     Context,
-    CubeStats,
     Erased,
     Hit,
     ItemVersion,
@@ -43,12 +40,16 @@ from memos_engine.items import (
     Message,
     Source,
     Tier,
+    TreeNode,
     Visibility,
     new_id,
 )
 from memos_engine.kv.entries import KeyValues
+from memos_engine.recall.abstain import SILENT_BELOW
 from memos_engine.recall.tokens import tokens_at_most
-from memos_engine.upkeep import Progress, check_cube, cube_stats, dump_cube, rebuild_cube
+from memos_engine.retrieval import Asked, recall, search
+from memos_engine.tending import TendedCube
+from memos_engine.upkeep import cube_tree
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -58,11 +59,12 @@ if TYPE_CHECKING:
 
 SEARCH_LIMIT = 10
 SEARCH_MAX = 10_000
+TREE_LIMIT = 20
 BUDGET_TOKENS = 2_000
 BUDGET_MAX = 10_000_000
 
 
-class MemCube(ScopedCube):
+class MemCube(TendedCube):
     """One cube under one scope. Get it from `MemOS.cube`."""
 
     # Write
@@ -223,29 +225,61 @@ class MemCube(ScopedCube):
         *,
         budget_tokens: int = BUDGET_TOKENS,
         count_tokens: CountTokens | None = None,
+        min_score: float = SILENT_BELOW,
         **wanted: Unpack[Wanted],
     ) -> Context:
-        """What is needed for `query`, rendered for a prompt within a token budget; empty when nothing matches.
+        """What is needed for `query`, rendered for a prompt within a token budget; empty when there is nothing.
 
         Args:
             query: A question or the turn to be answered.
             budget_tokens: The context's text never costs more, by `count_tokens`.
             count_tokens: Tokens of a text for the model that will read it. None: an upper bound for any
                 byte-level tokenizer (see `recall/tokens.py`), about four times what English costs.
+            min_score: Stay silent when the cube holds what is asked with less than this probability, 0..1,
+                as far as that can be told (see `Context.score`). 0 always answers.
             **wanted: What to look among, as in `search`.
 
         Raises:
             AccessDenied: this scope may not read here.
             BadInput: the query, the budget or a filter cannot be taken.
+            ModelUnavailable: the reranker or the rewriter that was handed over cannot be reached.
+        """
+        (context,) = self.recall_many(
+            [query], budget_tokens=budget_tokens, count_tokens=count_tokens, min_score=min_score, **wanted
+        )
+        return context
+
+    def recall_many(
+        self,
+        queries: Sequence[str],
+        *,
+        budget_tokens: int = BUDGET_TOKENS,
+        count_tokens: CountTokens | None = None,
+        min_score: float = SILENT_BELOW,
+        **wanted: Unpack[Wanted],
+    ) -> builtins.list[Context]:
+        """A context for each query, as `recall` makes it: all embedded in one batch, from one state of the cube.
+
+        Args:
+            queries: Questions, in any number.
+            budget_tokens: Of each context.
+            count_tokens: As in `recall`.
+            min_score: As in `recall`.
+            **wanted: As in `search`.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            BadInput: a query, the budget or a filter cannot be taken; nothing was answered.
+            ModelUnavailable: as in `recall`.
         """
         actor = self._actor("read")
-        return self._shelf.recall(
-            check_text(query, "query"),
-            actor,
-            budget_tokens=check_limit(budget_tokens, "budget_tokens", most=BUDGET_MAX),
-            count_tokens=count_tokens or tokens_at_most,
-            wanted=checked_filter(wanted),
+        asked = Asked(
+            check_limit(budget_tokens, "budget_tokens", most=BUDGET_MAX),
+            count_tokens or tokens_at_most,
+            check_share(min_score, "min_score"),
         )
+        texts = [check_text(query, "query") for query in check_several(queries, "query", BadText)]
+        return recall(self._shelf, texts, actor, asked, wanted=checked_filter(wanted))
 
     def search(self, query: str, *, limit: int = SEARCH_LIMIT, **wanted: Unpack[Wanted]) -> list[Hit]:
         """The best items for `query`, best first, each with its reasons; empty when nothing matches.
@@ -261,8 +295,8 @@ class MemCube(ScopedCube):
         """
         actor = self._actor("read")
         check_limit(limit, "limit", most=SEARCH_MAX)
-        return self._shelf.search(
-            check_text(query, "query"), actor, limit=limit, wanted=checked_filter(wanted)
+        return search(
+            self._shelf, check_text(query, "query"), actor, limit=limit, wanted=checked_filter(wanted)
         )
 
     def get(self, item_id: str) -> MemoryItem:
@@ -302,62 +336,18 @@ class MemCube(ScopedCube):
         """The key-value entries of this cube: JSON objects under a namespace and a key."""
         return KeyValues(self.id, lambda: self._shelf, self._actor, self._host.clock)
 
-    # Upkeep
+    def tree(self, *, depth: int | None = None, limit: int = TREE_LIMIT) -> tuple[TreeNode, ...]:
+        """What the cube is about, as the job `organise` found it: topics, concepts (people, things), what was said.
 
-    def stats(self) -> CubeStats:
-        """Counts and sizes.
+        Args:
+            depth: Levels to show; None for all.
+            limit: At most so many topics, and children of a node; those with most below them come first.
 
         Raises:
             AccessDenied: this scope may not read here.
+            BadLimit: the depth or the limit cannot be taken.
         """
         actor = self._actor("read")
-        return cube_stats(self._shelf, actor.view)
-
-    def check(self) -> CheckReport:
-        """Compare the truth with itself and with every projection; changes nothing.
-
-        Raises:
-            AccessDenied: only the owner may.
-        """
-        self._actor("owner")
-        return check_cube(self._shelf)
-
-    def rebuild(self) -> CheckReport:
-        """Make words, page and index anew from the truth, then check.
-
-        Raises:
-            AccessDenied: only the owner may.
-        """
-        self._actor("owner")
-        return rebuild_cube(self._shelf, self._principal)
-
-    def dump(
-        self,
-        path: str | Path,
-        *,
-        kinds: Sequence[Kind] | None = None,
-        overwrite: bool = False,
-        progress: Progress = None,
-    ) -> Path:
-        """Write the cube to a folder, or to one file when `path` ends in `.tar.zst`: checksummed and atomic.
-
-        Args:
-            path: Where to; must not exist unless `overwrite`.
-            kinds: Which kinds of items; None for all.
-            overwrite: Replace what is there.
-            progress: Called with (done, total) items.
-
-        Raises:
-            AccessDenied: only the owner may: a dump holds what others keep private.
-            StoreError: it cannot be written; nothing is left at `path`.
-        """
-        self._actor("owner")
-        return dump_cube(
-            self._shelf,
-            Path(path),
-            name=self.name,
-            clock=self._host.clock,
-            kinds=kinds,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        check_limit(limit, "limit")
+        depth = None if depth is None else check_limit(depth, "depth")
+        return cube_tree(self._shelf, actor.view, depth=depth, limit=limit)

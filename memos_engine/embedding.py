@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from memos_engine.items import MemoryItem
 from memos_engine.store.paths import texts_at
 from memos_engine.store.rows import is_indexed
+from memos_engine.times.wording import spoken
 
 NamedVectors: TypeAlias = dict[str, NDArray[np.float32]]
 """Vectors (D,) of an item by name."""
 
 
 def texts_by_name(item: MemoryItem, names: Sequence[str] = ()) -> dict[str, str]:
-    """What is embedded for an item: `turn` with its speaker, `text` as it is, or fields of a value by their path."""
+    """What is embedded for an item: `turn` with date and speaker, `text` as it is, or fields of a value by path."""
     if item.key is not None:
         paths = dict.fromkeys(name.rsplit("#", 1)[0] for name in names) or ("$",)
         return {
             f"{path}#{n}": text for path in paths for n, text in enumerate(texts_at(item.value or {}, path))
         }
-    name = "turn" if item.kind == "episode" else "text"
-    return {name: f"{item.speaker}: {item.text}" if item.speaker else item.text}
+    if item.kind == "episode":
+        return {"turn": spoken(item.text, item.speaker, item.event_at)}
+    return {"text": spoken(item.text, item.speaker, None)}
 
 
 def reads_otherwise(before: MemoryItem, after: MemoryItem) -> bool:

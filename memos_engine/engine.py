@@ -18,8 +18,9 @@ from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.host import PAGE_BYTES_MAX, Host
 from memos_engine.items import CheckReport, CubeRow, Job, Scope
 from memos_engine.models.embed import SentenceEmbedder
-from memos_engine.ports import Clock, Embedder
+from memos_engine.ports import Clock, Embedder, Reranker, RewriteQuery
 from memos_engine.schedule.policy import INDEX_ABOVE
+from memos_engine.shelf import Models
 from memos_engine.store.threads import Threads
 from memos_engine.upkeep import Progress, check_cube, rebuild_cube, reembed_cube
 
@@ -45,6 +46,8 @@ class MemOS:
         path: str | Path,
         *,
         embedder: Embedder | None = None,
+        reranker: Reranker | None = None,
+        rewrite: RewriteQuery | None = None,
         clock: Clock | None = None,
         background: bool = True,
         page_bytes_max: int = PAGE_BYTES_MAX,
@@ -55,6 +58,8 @@ class MemOS:
         Args:
             path: The root folder.
             embedder: Makes the vectors. None: all-MiniLM-L6-v2, loaded at the first use.
+            reranker: Reads a query's first hits and puts them in order, such as `CrossEncoderReranker(folder)`.
+            rewrite: Makes further queries of what `recall` is asked, such as `ChatRewriter(chat_model)`.
             clock: The current moment, aware. None: the system's.
             background: Run jobs (index, organise, expire) in a daemon thread. Else `drain` runs them.
             page_bytes_max: RAM for vectors over all cubes; the least recently used leave first.
@@ -73,7 +78,7 @@ class MemOS:
             )
         host = Host(
             Path(path),
-            embedder or SentenceEmbedder(),
+            Models(embedder or SentenceEmbedder(), reranker, rewrite),
             clock=clock,
             page_bytes_max=page_bytes_max,
             index_above=index_above,
@@ -215,7 +220,7 @@ class MemOS:
             AccessDenied: only its owner may.
         """
         row = self._row(name, owner, "owner")
-        return reembed_cube(self._host.shelf(row.id), self._host.embedder, self._principal, progress)
+        return reembed_cube(self._host.shelf(row.id), self._host.models.embedder, self._principal, progress)
 
     def drain(self, *, timeout_s: float = DRAIN_TIMEOUT_S) -> None:
         """Run every background job that is due, here and now, and wait for those that run elsewhere.

@@ -6,7 +6,8 @@ MemosError
 │   ├── BadTime                        a naive datetime, or one out of range
 │   ├── BadLimit                       a negative or absurd limit, budget or batch
 │   ├── BadName                        a cube, user, namespace or key that cannot be a name
-│   └── BadVector                      an embedder returned the wrong shape, dtype or NaN
+│   ├── BadVector                      an embedder returned the wrong shape, dtype or NaN
+│   └── ModelRefused                   a model's server refused the key, the model or the request
 ├── Conflict (ValueError)              it contradicts what is already stored
 │   ├── MessageConflict                a message id was captured with other content
 │   ├── IdempotencyConflict            an idempotency key was used for another call
@@ -17,6 +18,8 @@ MemosError
 ├── AccessDenied (PermissionError)     this scope may not do that
 ├── EmbedderMismatch (ValueError)      the cube was built with another embedder
 ├── EmbedderUnavailable (RuntimeError) no weights; the message says what to type
+├── ModelUnavailable (RuntimeError)    a reranker or chat model cannot be had, or its server not reached
+├── ModelFailed (RuntimeError)         a reranker or chat model answered what is no answer
 ├── Closed (RuntimeError)              used after `close`
 ├── StoreError (OSError)               the disk or the database failed
 │   ├── BadRoot                        the path is a file, read-only or not ours
@@ -57,6 +60,9 @@ __all__ = [
     "JobFailed",
     "MemosError",
     "MessageConflict",
+    "ModelFailed",
+    "ModelRefused",
+    "ModelUnavailable",
     "NotFound",
     "SchemaTooNew",
     "StoreBusy",
@@ -181,3 +187,15 @@ class ArchiveForeign(ArchiveError):
 
 class JobFailed(MemosError, RuntimeError):
     """A background job ended as a dead letter; its last error is the message."""
+
+
+class ModelRefused(BadInput):
+    """A model's server refused the request: its key, the model's name, or what was sent."""
+
+
+class ModelUnavailable(MemosError, RuntimeError):
+    """A reranker or chat model cannot be had: no weights, no runtime, or its server does not serve."""
+
+
+class ModelFailed(MemosError, RuntimeError):
+    """A reranker or chat model answered what is no answer: malformed, the wrong shape, or not finite."""

@@ -27,10 +27,10 @@ from memos_engine.errors import (
 )
 from memos_engine.govern.access import ROOT
 from memos_engine.items import CubeRow, Job, Right, new_id
-from memos_engine.ports import Clock, Embedder
+from memos_engine.ports import Clock
 from memos_engine.schedule.policy import jobs_due
 from memos_engine.schedule.worker import Worker
-from memos_engine.shelf import TextShelf
+from memos_engine.shelf import Models, TextShelf
 from memos_engine.store.catalog import Catalog
 from memos_engine.store.disk import sync_path
 from memos_engine.store.queue import SqliteJobQueue
@@ -59,7 +59,7 @@ class Host:
     def __init__(
         self,
         root: Path,
-        embedder: Embedder,
+        models: Models,
         *,
         clock: Clock | None,
         page_bytes_max: int,
@@ -71,7 +71,7 @@ class Host:
             BadRoot: it is a file, or cannot be made or written.
         """
         self.root = root
-        self.embedder = embedder
+        self.models = models
         self.clock: Clock = clock or _system_clock
         self._page_bytes_max = page_bytes_max
         self._index_above = index_above
@@ -129,7 +129,7 @@ class Host:
                 f"{str(database)!r} is missing or empty, the catalog knows the cube: put the folder back from a "
                 "copy, or remove the cube with memos.delete(name)"
             )
-        return TextShelf(CubeFile(folder, cube, self.clock), self.embedder, self.clock)
+        return TextShelf(CubeFile(folder, cube, self.clock), self.models, self.clock)
 
     def _make_room(self) -> None:
         """Let the least recently used shelves rest; the one in use is the last and stays."""
@@ -154,7 +154,7 @@ class Host:
         if row is None:
             return
         try:
-            mine = self.embedder.fingerprint
+            mine = self.models.embedder.fingerprint
         except EmbedderUnavailable:
             return  # reading, listing and forgetting need no model; a search will say what is missing
         if row.fingerprint != mine:

@@ -33,7 +33,10 @@ EdgeKind = Literal[
     "derived_from",
 ]
 Right = Literal["read", "write", "owner"]
-Retriever = Literal["dense", "keyword", "graph", "time", "key"]
+Retriever = Literal["dense", "keyword", "graph", "person", "time", "key", "rerank"]
+SESSION_GAP = timedelta(hours=1)
+"""Silence that ends a session. People who chat answer after minutes and take up a new matter after
+hours or days; an hour lies between the two, and keeps a talk whole over a meal or a meeting."""
 Revision: TypeAlias = int
 """Number of the last entry of a cube's change log; 0 for a cube never written."""
 
@@ -149,7 +152,7 @@ class Reason:
     rank: int
     """1 is best."""
     score: float
-    """The retriever's own score: cosine for dense, -BM25 for keyword."""
+    """The retriever's own score: the cosine for dense, BM25 for keyword, else what it added to the ranking."""
     detail: str = ""
 
     def __str__(self) -> str:
@@ -163,13 +166,14 @@ class Hit:
 
     item: MemoryItem
     score: float
-    """Higher is better; comparable within one result only."""
+    """0..1. The best hit's is the estimated probability that the cube holds what was asked; the others' fall
+    in proportion to what speaks for them."""
     why: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ContextSource:
-    """What a handle such as `[3]` in a context's text stands for."""
+    """What a handle, the number at the head of a line, stands for in a context's text."""
 
     item: str
     message_id: str | None
@@ -190,6 +194,12 @@ class Context:
     """The hits that stand in `text`, best first."""
     sources: Mapping[int, ContextSource] = field(default_factory=dict)
     """Handle -> where the line comes from."""
+    score: float = 0.0
+    """0..1: the estimated probability that the cube holds what was asked; told of an empty context too."""
+    understood: str = ""
+    """What the query was taken to ask, in a line."""
+    left_out: tuple[Hit, ...] = ()
+    """The best hits that do not stand in `text`, best first: what nearly made it."""
 
     def __bool__(self) -> bool:
         return bool(self.text)
@@ -342,6 +352,19 @@ class CubeRow:
     name: str
     """Unique among the owner's cubes."""
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """One node of a cube's tree, with what is below it."""
+
+    id: str
+    kind: Literal["topic", "concept", "fact", "preference", "episode"]
+    text: str
+    """A theme's is the names of its three most central concepts."""
+    count: int
+    """Items below that the viewer may see, each once, shown in `children` or not; 0 for an item."""
+    children: tuple[TreeNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

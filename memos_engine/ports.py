@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,11 @@ class Entry:
     """False: neither words nor vectors, whatever its kind."""
 
 
+Refs: TypeAlias = NDArray[np.int64]
+"""Numbers of items within one cube's store."""
+Scores: TypeAlias = NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTurn:
     """What capture must know of an episode that is stored already."""
@@ -93,15 +98,51 @@ class ThreadEnd:
     """Id of its session's node. None when that was erased."""
 
 
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """What keyword search knows of a query's words."""
+
+    size: int
+    """How many items are searched, about."""
+    held_by: Mapping[str, int]
+    """How many of them hold each word of the query, about; 0 for a word that none holds."""
+    found: Mapping[str, tuple[Refs, Scores]]
+    """Of the words that tell items apart: the refs that hold one, and its BM25 there (higher is better)."""
+
+
 class CubeSearch(Protocol):
     """One state of a cube as one viewer may search it: what recall asks of the store."""
 
-    def nearest(self, row: NDArray[np.float32], limit: int) -> list[tuple[int, float]]:
+    def nearest(self, row: Scores, limit: int) -> tuple[Refs, Scores]:
         """Refs of the items nearest to `row` (D,), with their cosine, best first."""
         ...
 
-    def keyword(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """Refs of the items that hold words of `text`, with their BM25 score (higher is better), best first."""
+    def cosines(self, row: Scores, refs: Refs) -> Scores:
+        """The cosine (N,) of each of `refs` with `row` (D,); 0 for what has no vector."""
+        ...
+
+    def postings(self, text: str) -> Postings:
+        """Where the words of `text` stand, among the items that the viewer may see."""
+        ...
+
+    def around(self, refs: Refs, reach: int) -> Refs:
+        """Refs (N, 2 * reach + 1) of the turns before and after each, itself in the middle; -1 where none is."""
+        ...
+
+    def said_by(self, refs: Refs, name: str | None) -> NDArray[np.bool_]:
+        """Which of `refs` (N,) are turns of the speaker `name`; None for those said in the role `user`."""
+        ...
+
+    def within(self, since: datetime, until: datetime, limit: int) -> Refs:
+        """Refs of the first `limit` items whose `event_at` is in the window, `until` exclusive."""
+        ...
+
+    def keyed(self, words: Sequence[str], limit: int) -> Refs:
+        """Refs of entries whose key is one of `words`, whatever its case."""
+        ...
+
+    def related(self, refs: Sequence[int]) -> Sequence[tuple[int, int, float]]:
+        """Pairs of a ref and another that speaks of the same concepts, with a weight."""
         ...
 
     def items(self, refs: Sequence[int]) -> Mapping[int, MemoryItem]:
@@ -166,3 +207,50 @@ class JobQueue(Protocol):
     def jobs(self, cube: str | None = None, states: Sequence[JobState] | None = None) -> list[Job]:
         """Jobs in order of id. None means every cube, and every state."""
         ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Scores texts against one query, each text read together with the query."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name that changes whenever the scores would: model, revision, scale."""
+        ...
+
+    def scores(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one score per text, in order: shape (len(texts),), float32; higher is better.
+
+        Any finite scale; scores of two queries need not be comparable. Thread-safe. Must accept an
+        empty sequence and any string without surrogates.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a prompt for a chat model; nothing of it is stored."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """Messages to the text of one answer. No tools, no streaming."""
+
+    def complete(
+        self, messages: Sequence[ChatMessage], *, max_tokens: int = 512, temperature: float = 0.0
+    ) -> str:
+        """Return the model's answer to `messages`, as it came; it may be empty. Thread-safe.
+
+        Args:
+            messages: The prompt, oldest first; at least one.
+            max_tokens: Where the answer is cut, in tokens of the model.
+            temperature: 0 asks for the likeliest answer, which is still not always the same one.
+        """
+        ...
+
+
+RewriteQuery: TypeAlias = Callable[[str], Sequence[str]]
+"""A question to the queries that search should run for it as well; none is an answer too."""

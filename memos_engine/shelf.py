@@ -7,50 +7,42 @@ It brings the stages together: the store keeps, recall ranks; `intake.py` captur
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memos_engine.embedding import NamedVectors, reads_otherwise, texts_by_name
 from memos_engine.errors import (
     AccessDenied,
     BadInput,
     Conflict,
-    EmbedderMismatch,
     ItemNotFound,
     VersionConflict,
 )
 from memos_engine.govern.access import ROOT
 from memos_engine.items import (
-    Context,
     Erased,
     Filter,
-    Hit,
     ItemVersion,
     MemoryItem,
     Scope,
 )
 from memos_engine.models.embed import CHECKED, checked
-from memos_engine.ports import Clock, CountTokens, Embedder, Entry, ThreadEnd, Vectors
-from memos_engine.recall.context import pack
-from memos_engine.recall.retrieve import retrieve
+from memos_engine.ports import Clock, Embedder, Entry, Reranker, RewriteQuery, ThreadEnd, Vectors
 from memos_engine.store.erasure import closure
 from memos_engine.store.resident import Resident
 from memos_engine.store.rows import View
+from memos_engine.store.turns import TurnsFollower
 
 if TYPE_CHECKING:
     from memos_engine.store.reading import CubeReader, EmbedderRow
     from memos_engine.store.sqlite import CubeFile
     from memos_engine.store.writing import CubeWriter
 
-RECALL_HITS = (20, 200)
-"""Least and most hits that a recall ranks for its budget."""
 ENDS_MAX = 1_000
 """Threads whose end is remembered."""
-TOKENS_PER_LINE = 12  # a short line; a budget holds about so many tokens per hit at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,49 +54,33 @@ class Actor:
     view: View
 
 
-class _Search:
-    """A `CubeSearch` over one read transaction, one viewer and one filter."""
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models that serve the cubes of a root."""
 
-    def __init__(self, reader: CubeReader, resident: Resident, wanted: Filter, view: View) -> None:
-        self._reader = reader
-        self._resident = resident
-        self._view = view
-        self._seen = reader.seen(wanted, view)
-
-    def nearest(self, row: NDArray[np.float32], limit: int) -> list[tuple[int, float]]:
-        wide = limit + len(self._seen.denied)
-        return self._without_denied(
-            self._resident.nearest(self._reader, row, wide, self._seen.allowed), limit
-        )
-
-    def keyword(self, text: str, limit: int) -> list[tuple[int, float]]:
-        wide = limit + len(self._seen.denied)
-        return self._without_denied(self._reader.keyword(text, wide, self._seen.allowed), limit)
-
-    def _without_denied(self, found: Sequence[tuple[int, float]], limit: int) -> list[tuple[int, float]]:
-        return [pair for pair in found if pair[0] not in self._seen.denied][:limit]
-
-    def items(self, refs: Sequence[int]) -> Mapping[int, MemoryItem]:
-        return self._reader.items(refs, self._view)
-
-    def derived_from(self, refs: Sequence[int]) -> Mapping[int, Sequence[int]]:
-        return self._reader.derived_from(refs)
+    embedder: Embedder
+    reranker: Reranker | None = None
+    """Reads the first hits of each query."""
+    rewrite: RewriteQuery | None = None
+    """Makes further queries of what `recall` is asked."""
 
 
 class TextShelf:
     """Plaintext memory of one cube. Thread-safe."""
 
-    def __init__(self, file: CubeFile, embedder: Embedder, clock: Clock) -> None:
-        """Serve `file` with `embedder`; the page of vectors is read at the first search."""
+    def __init__(self, file: CubeFile, models: Models, clock: Clock) -> None:
+        """Serve `file` with these models; the page of vectors is read at the first search."""
         self.file = file
         self.resident = Resident(file.folder)
-        self._embedder = embedder
+        self.turns = TurnsFollower()
+        self.models = models
         self._ends: dict[str, tuple[int, ThreadEnd]] = {}
         self.clock = clock
 
     def rest(self) -> None:
         """Free the page and idle connections; the next use brings them back."""
         self.resident.drop_page()
+        self.turns.drop()
         self.file.rest()
 
     def close(self) -> None:
@@ -144,7 +120,7 @@ class TextShelf:
     def embedder_row(self, writer: CubeWriter, entries: Sequence[Entry]) -> EmbedderRow | None:
         """The stored row of the embedder that made the entries' vectors."""
         row = next((row for entry in entries for row in entry.vectors.values()), None)
-        return None if row is None else writer.use_embedder(self._embedder.fingerprint, len(row))
+        return None if row is None else writer.use_embedder(self.models.embedder.fingerprint, len(row))
 
     def update(
         self,
@@ -219,38 +195,6 @@ class TextShelf:
 
     # Read
 
-    def search(self, query: str, actor: Actor, *, limit: int, wanted: Filter) -> list[Hit]:
-        """The best hits for a query."""
-        return self._retrieve(query, actor, limit, wanted, once=False)
-
-    def recall(
-        self, query: str, actor: Actor, *, budget_tokens: int, count_tokens: CountTokens, wanted: Filter
-    ) -> Context:
-        """The best context for a query within a budget."""
-        least, most = RECALL_HITS
-        limit = min(max(budget_tokens // TOKENS_PER_LINE, least), most)
-        return pack(self._retrieve(query, actor, limit, wanted, once=True), budget_tokens, count_tokens)
-
-    def _retrieve(self, query: str, actor: Actor, limit: int, wanted: Filter, *, once: bool) -> list[Hit]:
-        row = self._query_row(query)  # before the read transaction: a model may take its time
-        with self.file.read() as reader:
-            search = _Search(reader, self.resident, wanted, actor.view)
-            return retrieve(search, query, row, limit=limit, once=once)
-
-    def _query_row(self, query: str) -> NDArray[np.float32] | None:
-        """The query's vector (D,). None when the cube has no vectors."""
-        with self.file.read() as reader:
-            embedder = reader.embedder()
-        if embedder is None:
-            return None
-        if embedder.fingerprint != self._embedder.fingerprint:
-            raise EmbedderMismatch(
-                f"this cube's vectors were made anew by {embedder.fingerprint!r} after it was opened with "
-                f"{self._embedder.fingerprint!r}: open the MemOS again with the new one"
-            )
-        row: NDArray[np.float32] = self.embed([query])[0]
-        return row if len(row) == embedder.dimension else checked([row], 1, embedder.dimension)[0]
-
     def get(self, item_id: str, view: View) -> MemoryItem:
         """One item of any state.
 
@@ -293,7 +237,7 @@ class TextShelf:
         """Vectors (N, D) of texts, checked, by the shelf's embedder unless another is given."""
         if not texts:
             return np.empty((0, 1), np.float32)
-        embedder = embedder or self._embedder
+        embedder = embedder or self.models.embedder
         rows = embedder.embed(texts)
         return (
             rows

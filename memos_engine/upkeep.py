@@ -10,23 +10,27 @@ from datetime import datetime
 from pathlib import Path
 
 from memos_engine.embedding import NamedVectors
-from memos_engine.items import CheckReport, CubeStats, Edge, Kind, MemoryItem, new_id
-from memos_engine.ports import Clock, Embedder, Entry
+from memos_engine.items import CheckReport, CubeStats, Kind, TreeNode
+from memos_engine.ports import Clock, Embedder
 from memos_engine.schedule.policy import CubeFacts
 from memos_engine.shelf import TextShelf
 from memos_engine.store import health
-from memos_engine.store.moments import instant, micros
+from memos_engine.store.moments import micros
 from memos_engine.store.rows import View
+from memos_engine.store.tree import WORKER
 from memos_engine.store.writing import CubeWriter
+from memos_engine.tree.job import ORGANISED_TO, organise
+from memos_engine.tree.view import tree_of
+
+__all__ = [
+    "Progress", "check_cube", "cube_facts", "cube_stats", "cube_tree", "dump_cube", "expire", "organise",
+    "rebuild_cube", "reembed_cube",
+]  # fmt: skip
 
 Progress = Callable[[int, int], None] | None
 """Called with (done, total) items; None for no report."""
 REEMBED_BATCH = 256  # items a transaction: an interrupted re-embedding goes on where it was
 EXPIRE_BATCH = 1_000
-ORGANISE_BATCH = 1_000
-ORGANISED_TO = "organised_to"
-WORKER = "worker"
-"""Principal of background jobs in the audit."""
 
 
 def cube_stats(shelf: TextShelf, view: View) -> CubeStats:
@@ -141,47 +145,10 @@ def expire(shelf: TextShelf, now: datetime, heartbeat: Callable[[], None]) -> in
         heartbeat()
 
 
-def organise(shelf: TextShelf, heartbeat: Callable[[], None]) -> int:
-    """Put what was written since the last time into the tree; returns how many edges that took."""
-    done = 0
-    while True:
-        with shelf.file.read() as reader:
-            since = int(reader.meta(ORGANISED_TO) or 0)
-            revision = reader.revision()
-            changed = reader.changed(
-                since=since, kinds=("fact", "preference", "concept"), limit=ORGANISE_BATCH
-            )
-        if since >= revision:
-            return done
-        refs = {n for _, n in changed}
-        upto = changed[-1][0] if len(changed) == ORGANISE_BATCH else revision
-        done += shelf.file.write(
-            lambda writer, refs=refs, upto=upto: _place(writer, refs, upto),  # type: ignore[misc] # -- as above
-            principal=WORKER, action="organise", detail=lambda count: {"edges": count},
-        )  # fmt: skip
-        heartbeat()
-
-
-def _place(writer: CubeWriter, refs: set[int], upto: int) -> int:
-    from memos_engine.store import tree  # noqa: PLC0415 -- networkx takes 0.1 s, and most processes never organise
-
-    graph = tree.load(writer, refs)
-    edges: list[Edge] = []
-    if refs:
-        people = writer.topic(tree.PEOPLE) or _add_topic(writer, tree.PEOPLE)
-        edges = tree.placements(graph, people)
-        writer.link(edges)
-    writer.set_meta(ORGANISED_TO, str(max(upto, 0)))
-    return len(edges)
-
-
-def _add_topic(writer: CubeWriter, text: str) -> str:
-    at = instant(writer.now)
-    item = MemoryItem(
-        new_id(), writer.cube, "topic", text, author=WORKER, created_at=at, updated_at=at, origin="organise"
-    )
-    writer.add([Entry(item, searchable=False)], None)
-    return item.id
+def cube_tree(shelf: TextShelf, view: View, *, depth: int | None, limit: int) -> tuple[TreeNode, ...]:
+    """The tree as far as `view` may see it."""
+    with shelf.file.read() as reader:
+        return tree_of(reader, view, depth=depth, limit=limit)
 
 
 def dump_cube(

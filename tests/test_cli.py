@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -328,19 +329,30 @@ def test_recall_prints_what_a_prompt_needs(filled: Shell) -> None:
     found = filled.json("recall", "What is the parrot called?")
     assert found["text"] == text.removesuffix("\n")
     source = next(source for source in found["sources"] if source["message_id"] == "m1")
-    assert f"[{source['handle']}] Ana: My parrot" in text
-    assert {reason["retriever"] for reason in source["why"]} <= {"dense", "keyword"}
+    assert f"{source['handle']} Ana: My parrot" in text
+    assert {reason["retriever"] for reason in source["why"]} >= {"dense", "keyword"}
+    assert 0.2 < found["score"] <= 1
     assert found["tokens"] <= 2_000
 
 
 def test_recall_keeps_to_the_budget(filled: Shell) -> None:
     """--budget bounds the text; a budget that holds nothing finds nothing."""
     assert filled.json("recall", "parrot", "--budget", "70")["tokens"] <= 70
-    assert filled.json("recall", "parrot", "--budget", "1", code=1) == {
-        "text": "",
-        "tokens": 0,
-        "sources": [],
-    }
+    empty = filled.json("recall", "parrot", "--budget", "1", code=1)
+    assert (empty["text"], empty["tokens"], empty["sources"]) == ("", 0, [])
+
+
+def test_recall_explains_itself(filled: Shell) -> None:
+    """--explain tells how the query was understood, each line's source and reasons, and what was left out."""
+    text = filled("recall", "What is Ana's parrot called?", "--explain", "--budget", "70")
+    assert "understood as what, about Ana: What is parrot called?" in text
+    assert "sure that the answer is here" in text
+    assert "m1" in text
+    found = filled.json("recall", "What is Ana's parrot called?", "--explain", "--budget", "70")
+    assert found["understood"].startswith("what, about Ana")
+    assert found["left_out"]
+    silent = filled.json("recall", "parrot", "--min-score", "1", code=1)
+    assert (silent["text"], silent["score"] < 1) == ("", True)
 
 
 def test_nothing_found_is_exit_code_one(filled: Shell) -> None:
@@ -355,9 +367,9 @@ def test_search_tells_why(filled: Shell) -> None:
     """A line of search has score, id, kind, time, speaker, text and the reasons between tabs."""
     score, item_id, kind, when, speaker, text, why = filled("search", "parrot", "--limit", "1").split("\t")
     assert 0 < float(score) <= 1
-    assert (kind, when, speaker) == ("episode", "2025-05-08 10:00", "Ana")
+    assert (kind, when, speaker) == ("fact", "2025-05-08 10:00", "Ana")
     assert text == "My parrot is called Kiwi."
-    assert "keyword #1" in why
+    assert "dense #1" in why
     assert filled.json("search", "parrot")["hits"][0]["item"]["id"] == item_id
 
 
@@ -425,6 +437,82 @@ def test_forget_asks_on_a_terminal(filled: Shell, reply: str, code: int, left: i
     assert "I moved to Lisbon yesterday." in said
     assert "[y/N]" in said
     assert len(filled.json("list", "--kind", "episode")["items"]) == left
+
+
+@pytest.fixture
+def organised(shell: Shell, tmp_path: Path) -> Shell:
+    """`memcube` on a root whose jobs have run: one person, one theme of three things."""
+    rows = [
+        turn(
+            f"I met Anneliese: the kiln, the glaze and the bowl, {word}.",
+            id=f"k{n}",
+            at=f"2025-05-0{n + 1}T10:00:00Z",
+        )
+        for n, word in enumerate(["again", "twice", "thrice"])
+    ]
+    shell("capture", written(tmp_path / "kilns.jsonl", rows))
+    with MemOS.open(shell.root, embedder=EMBEDDER, background=False) as memos:
+        memos.drain()
+    return shell
+
+
+def test_tree_in_a_pipe(organised: Shell) -> None:
+    """Each node is a line: level, kind, count, id, text; children follow their parent."""
+    lines = [line.split("\t") for line in organised("tree").splitlines()]
+    assert [(line[0], line[1], line[2], line[4]) for line in lines if line[1] != "episode"] == [
+        ("1", "topic", "3", "People"),
+        ("2", "concept", "3", "Anneliese"),
+        ("1", "topic", "3", "bowl, glaze, kiln"),
+        ("2", "concept", "3", "bowl"),
+        ("2", "concept", "3", "glaze"),
+        ("2", "concept", "3", "kiln"),
+    ]
+    assert [line[0] for line in lines if line[1] == "episode"] == ["3"] * 12
+    assert len(organised("tree", "--depth", "2").splitlines()) == 6
+    assert len(organised("tree", "--limit", "1").splitlines()) == 3
+
+
+def test_tree_as_json(organised: Shell) -> None:
+    """With --json the nodes are nested objects."""
+    (people, theme) = organised.json("tree", "--depth", "2")["tree"]
+    assert people["children"][0]["text"] == "Anneliese"
+    assert {child["text"] for child in theme["children"]} == {"bowl", "glaze", "kiln"}
+    assert set(theme) == {"id", "kind", "text", "count", "children"}
+    assert theme["children"][0]["children"] == []
+
+
+def test_tree_of_what_is_not_organised(shell: Shell, tmp_path: Path) -> None:
+    """A cube whose jobs have not run has no tree, and bad numbers are told."""
+    shell("capture", written(tmp_path / "one.jsonl", [turn("a kiln", id="k")]))
+    assert not shell("tree", code=1)
+    assert "nothing is organised yet" in shell.err
+    assert shell.json("tree", code=1) == {"tree": []}
+    assert shell.error("tree", "--depth", "0", code=2)["type"] == "BadLimit"
+    assert shell.error("tree", "--limit", "0", code=2)["type"] == "BadLimit"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_tree_on_a_terminal(organised: Shell) -> None:
+    """On a terminal it is drawn, with the counts behind the names."""
+    mine, theirs = os.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "memos_engine.cli",
+        "--root",
+        str(organised.root),
+        "tree",
+        "--depth",
+        "2",
+    ]
+    child = subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b"".join(terminal(mine)).decode()
+    os.close(mine)
+    assert child.wait(timeout=60) == 0, said
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    assert "People  3" in plain
+    assert "└── kiln  3" in plain
 
 
 def terminal(fd: int) -> Iterator[bytes]:

@@ -53,7 +53,7 @@ def test_the_readmes_code_runs(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "peanuts" in done.stdout
-        assert re.search(r"^\[1\] ", done.stdout, re.MULTILINE), "a context with handles"
+        assert re.search(r"^1 ", done.stdout, re.MULTILINE), "a context with handles"
         assert "dense #1" in done.stdout
     assert [path.name for path in work.iterdir()] == ["memories"]
 

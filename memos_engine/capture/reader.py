@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from memos_engine.times.dates import TimeMention, find_times
 from memos_engine.capture.people import find_people
 from memos_engine.capture.sentences import quoted, sentences
 from memos_engine.capture.statements import DraftKind, Statement, english
 from memos_engine.capture.statements_chinese import chinese
+from memos_engine.times.dates import TimeMention, find_times
 
 READ_CHARS = 20_000
 """Characters of a turn that are read. What people say about themselves stands in what they type, which is

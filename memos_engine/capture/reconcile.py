@@ -19,6 +19,7 @@ from memos_engine.capture.segment import continues
 from memos_engine.errors import MessageConflict
 from memos_engine.items import Edge, MemoryItem, Message, Scope, Source, new_id
 from memos_engine.ports import Entry, StoredTurn, ThreadEnd
+from memos_engine.times.wording import spoken
 
 if TYPE_CHECKING:
     from memos_engine.capture.reader import Reading
@@ -115,8 +116,8 @@ def mentioned(turn: ReadTurn) -> tuple[str, ...]:
 
 
 def texts_of(message: Message, reading: Reading) -> list[str]:
-    """What is embedded for a turn: the turn with its speaker, then each draft."""
-    return [f"{speaker_of(message)}: {message.text}", *(draft.text for draft in reading.drafts)]
+    """What is embedded for a turn: the turn with its date and speaker, then each draft."""
+    return [spoken(message.text, speaker_of(message), message.at), *(draft.text for draft in reading.drafts)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from memos_engine.errors import BadTime
-from memos_engine.items import Message
-
-SESSION_GAP = timedelta(hours=1)
-"""Silence that ends a session. People who chat answer after minutes and take up a new matter after
-hours or days; an hour lies between the two, and keeps a talk whole over a meal or a meeting."""
+from memos_engine.items import SESSION_GAP, Message
 
 
 @dataclass(frozen=True, slots=True)

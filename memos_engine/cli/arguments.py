@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from memos_engine.cli.transcripts import FORMATS
-from memos_engine.cube import BUDGET_TOKENS, SEARCH_LIMIT
+from memos_engine.cube import BUDGET_TOKENS, SEARCH_LIMIT, TREE_LIMIT
 from memos_engine.errors import BadInput
 from memos_engine.fields import KINDS
+from memos_engine.recall.abstain import SILENT_BELOW
 
 DISTRIBUTION = "memos-adapters"
 ROOT = Path("memories")
@@ -130,11 +131,30 @@ def _add_memories(command: _Adder) -> None:
         help="tokens the text may cost, counted as UTF-8 bytes, an upper bound (default: %(default)s)",
     )  # fmt: skip
 
+    recall.add_argument(
+        "--min-score", type=float, default=SILENT_BELOW, metavar="P",
+        help="stay silent when the answer is here with less than this probability; 0: never (default: %(default)s)",
+    )  # fmt: skip
+    recall.add_argument(
+        "--explain", action="store_true",
+        help="tell how the query was understood, where each line comes from, and what nearly made it",
+    )  # fmt: skip
+
     search = command("search", "the best memories for a query, with the reason of each")
     search.add_argument("query", metavar="QUERY")
     _add_choice(search, SEARCH_LIMIT)
 
     _add_choice(command("list", "the memories, newest first"), LIST_LIMIT)
+
+    tree = command("tree", "what the memories are about: topics, people and things, and what is said of them")
+    tree.add_argument("--depth", type=int, metavar="N", help="show N levels (default: all)")
+    tree.add_argument(
+        "--limit",
+        type=int,
+        default=TREE_LIMIT,
+        metavar="N",
+        help="at most N nodes below one (default: %(default)s)",
+    )
 
     show = command("show", "one memory with its history, or what a cube file says of itself")
     show.add_argument("what", metavar="ID|PATH", help="a memory's id, or a path that `dump` wrote")

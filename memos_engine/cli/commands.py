@@ -80,27 +80,44 @@ def _by_thread(batch: Sequence[Said]) -> dict[str, list[Message]]:
 
 def recall(work: Workplace) -> Answer:
     """The context for a query, with the source and the reason of each line."""
-    context = work.cube(model=True).recall(work.options.query, budget_tokens=work.options.budget)
+    options = work.options
+    context = work.cube(model=True).recall(
+        options.query, budget_tokens=options.budget, min_score=options.min_score
+    )
     hits = {hit.item.id: hit for hit in context.hits}
     lines = [(handle, source, hits[source.item]) for handle, source in context.sources.items()]
 
     def show(screen: Screen) -> None:
-        if not context:
+        if context:
+            screen.line(context.text)
+        else:
             screen.note("nothing found")
-            return
-        screen.line(context.text)
-        if screen.is_terminal:  # a pipe gets what a prompt needs, and no more
+        if screen.is_terminal or options.explain:  # else a pipe gets what a prompt needs, and no more
             rows = [
-                (f"[{handle}]", moment(hit.item), source.message_id or source.item, _why(hit.why))
+                (str(handle), moment(hit.item), source.message_id or source.item, _why(hit.why))
                 for handle, source, hit in lines
             ]
             screen.table(("", "when (UTC)", "source", "why"), rows)
+        if options.explain:
+            screen.line(f"understood as {context.understood}")
+            screen.line(
+                f"{context.score:.0%} sure that the answer is here (silent below {options.min_score:.0%})"
+            )
+            missed = [
+                (f"{hit.score:.3f}", moment(hit.item), hit.item.speaker or "", hit.item.text, _why(hit.why))
+                for hit in context.left_out
+            ]
+            screen.table(("left out", "when (UTC)", "speaker", "text", "why"), missed)
 
     sources: list[Json] = [
         {"handle": handle, **_object(as_json(source)), "score": hit.score, "why": as_json(hit.why)}
         for handle, source, hit in lines
     ]
-    data: dict[str, Json] = {"text": context.text, "tokens": context.tokens, "sources": sources}
+    data: dict[str, Json] = {
+        "text": context.text, "tokens": context.tokens, "score": context.score, "sources": sources,
+    }  # fmt: skip
+    if options.explain:
+        data |= {"understood": context.understood, "left_out": as_json(context.left_out)}
     return Answer(data, show, 0 if context else NOTHING)
 
 
@@ -130,6 +147,21 @@ def list_items(work: Workplace) -> Answer:
             screen.note("nothing found")
 
     return Answer({"items": as_json(items)}, show, 0 if items else NOTHING)
+
+
+def tree(work: Workplace) -> Answer:
+    """What the memories are about."""
+    nodes = work.cube().tree(depth=work.options.depth, limit=work.options.limit)
+
+    def show(screen: Screen) -> None:
+        if nodes:
+            screen.tree(nodes)
+        else:
+            screen.note(
+                "nothing is organised yet: programs that hold the memories open do it in the background"
+            )
+
+    return Answer({"tree": as_json(nodes)}, show, 0 if nodes else NOTHING)
 
 
 def show_one(work: Workplace) -> Answer:
@@ -302,6 +334,7 @@ COMMANDS: Mapping[str, Command] = {
     "recall": recall,
     "search": search,
     "list": list_items,
+    "tree": tree,
     "show": show_one,
     "forget": forget,
     "dump": dump,

@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from memos_engine.items import Json, MemoryItem
+from memos_engine.items import Json, MemoryItem, TreeNode
 
 Advance: TypeAlias = Callable[[int, int | None], None]
 """Told (done, total); a total of None is not known."""
@@ -120,6 +121,22 @@ class Screen:
         ]
         self.table((*head, "when (UTC)", "kind", "memory"), shown)
 
+    def tree(self, nodes: Sequence[TreeNode]) -> None:
+        """Nodes with what is below them; a pipe gets level, kind, count, id and text as cells of one line."""
+        if not self.is_terminal:
+            self.table(
+                (),
+                [
+                    [str(level), node.kind, str(node.count), node.id, node.text]
+                    for level, node in _flat(nodes)
+                ],
+            )
+            return
+        for node in nodes:
+            root = Tree(_label(node), guide_style=_FAINT)
+            _grow(root, node)
+            self._out.print(root)
+
     def ask(self, question: str) -> bool | None:
         """Ask yes or no. None: there is nobody to ask."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -155,6 +172,23 @@ def _cell(item: MemoryItem, notes: Sequence[str]) -> Text:
     cell = Text(printable(said))
     cell.append("\n" + printable("  ".join((item.id, *notes))), style=_FAINT)
     return cell
+
+
+def _label(node: TreeNode) -> Text:
+    label = Text(printable(" ".join(node.text.split())), style="bold" if node.kind == "topic" else "")
+    label.append(f"  {node.count:,}" if node.count else f"  {node.kind}", style=_FAINT)
+    return label
+
+
+def _grow(branch: Tree, node: TreeNode) -> None:
+    for child in node.children:
+        _grow(branch.add(_label(child)), child)
+
+
+def _flat(nodes: Sequence[TreeNode], level: int = 1) -> Iterator[tuple[int, TreeNode]]:
+    for node in nodes:
+        yield level, node
+        yield from _flat(node.children, level + 1)
 
 
 def as_json(value: object) -> Json:

@@ -17,11 +17,12 @@ from memos_engine.errors import BadInput, BadName, BadText
 from memos_engine.items import Filter, Json, KvDelete, KvEntry, KvPut, MemoryItem, Right, new_id
 from memos_engine.kv.filter import matches, validated
 from memos_engine.kv.writes import KvWrite, Place, kv_item, kv_namespaces, kv_write
+from memos_engine.retrieval import search as ranked
 from memos_engine.store.paths import texts_at
 
 if TYPE_CHECKING:
     from memos_engine.ports import Clock
-    from memos_engine.shelf import Actor, TextShelf
+from memos_engine.shelf import Actor, TextShelf
 
 SCAN = 500  # entries read at a time while a filter looks for matches
 QUERY_POOL = 10_000  # hits ranked by a query that a filter then thins out
@@ -134,7 +135,7 @@ class KeyValues:
         check_limit(offset, "offset", least=0)
         if query is not None:
             pool = QUERY_POOL if condition else limit + offset
-            hits = self._shelf().search(check_text(query, "query"), actor, limit=max(pool, 1), wanted=wanted)
+            hits = ranked(self._shelf(), check_text(query, "query"), actor, limit=max(pool, 1), wanted=wanted)
             found = [_entry(hit.item, hit.score) for hit in hits if matches(condition, hit.item.value or {})]
             return found[offset : offset + limit]
         return self._newest(wanted, condition, actor, limit, offset)

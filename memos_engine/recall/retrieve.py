@@ -1,42 +1,86 @@
-"""A query becomes ranked hits: dense and keyword search over one state of a cube, fused."""
+"""A question becomes ranked hits over one state of a cube, with how likely it is that they hold the answer."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from memos_engine.items import Hit
-from memos_engine.ports import CubeSearch
-from memos_engine.recall.fuse import Fusion, Recipe, said_once
+from memos_engine.ports import CubeSearch, Scores
+from memos_engine.recall.abstain import confidence
+from memos_engine.recall.rank import Query, best_first, pool_of, rank, ranks_of, why
+from memos_engine.recall.recipe import DEFAULT_RECIPE, Recipe
+from memos_engine.recall.understand import Question
 
-DEFAULT_RECIPE = Recipe()
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a question found."""
+
+    hits: tuple[Hit, ...] = ()
+    """Best first; `score` is the first one's share of `confidence`, and so on down."""
+    confidence: float = 0.0
+    """0..1: the estimated probability that the cube holds what is asked."""
+    understood: str = ""
+    """What was taken to be asked."""
 
 
 def retrieve(
     cube: CubeSearch,
-    text: str,
-    row: NDArray[np.float32] | None,
+    question: Question,
+    row: Scores | None,
     *,
     limit: int,
     recipe: Recipe = DEFAULT_RECIPE,
     once: bool = False,
-) -> list[Hit]:
-    """The best `limit` items for a query, each with its reasons; empty when nothing matches.
+) -> Found:
+    """The best `limit` items for a question, each with its reasons; none when nothing matches.
 
     Args:
         cube: What may be searched.
-        text: The query.
-        row: Its vector (D,). None when the cube has no vectors.
+        question: What is asked, understood.
+        row: The vector (D,) of its words. None when the cube has no vectors.
         limit: How many hits.
         recipe: Constants of the ranking.
         once: Show an episode in place of what was derived from it, so that a turn is said once.
     """
-    pool = max(recipe.pool, limit)
-    dense = [] if row is None else cube.nearest(row, pool)
-    fusion = Fusion(dense, cube.keyword(text, pool), recipe)
-    places = [(ref, ref) for ref in fusion.order]
+    postings = cube.postings(question.text)
+    query = Query(question, row, postings, recipe)
+    pool = pool_of(cube, query, limit)
+    if not len(pool.refs):
+        return Found(understood=str(question))
+    rank(cube, query, pool)
+    places = best_first(pool)
+    order = pool.refs[places].tolist()
+    shown = [(ref, ref) for ref in order]
     if once:
-        places = said_once(fusion.order, cube.derived_from(fusion.order))
-    chosen = places[:limit]
-    items = cube.items([ref for ref, _ in chosen])
-    return [Hit(items[ref], fusion.score(earned), fusion.why(ref)) for ref, earned in chosen if ref in items]
+        shown = said_once(order, cube.derived_from(order))
+    shown = shown[:limit]
+    items = cube.items([ref for ref, _ in shown])
+    likely = confidence(pool.cosines, pool.shares(postings), postings.size)
+    place_of = dict(zip(order, places.tolist(), strict=True))
+    most, ranks = float(pool.worth.max()), ranks_of(pool)
+    hits = tuple(
+        Hit(
+            items[ref],
+            likely * float(pool.worth[place_of[earned]]) / most,
+            why(pool, place_of[earned], ranks, question),
+        )
+        for ref, earned in shown
+        if ref in items
+    )
+    return Found(hits, likely, str(question))
+
+
+def said_once(order: Sequence[int], derived_from: Mapping[int, Sequence[int]]) -> list[tuple[int, int]]:
+    """The order without repeats: pairs of the ref to show and the ref that earned its place.
+
+    What was derived from an episode that was found too gives its place to the episode: that says the
+    same in its own words, and the rest of the turn with it.
+    """
+    found = set(order)
+    shown: dict[int, int] = {}
+    for ref in order:
+        for other in [origin for origin in derived_from.get(ref, ()) if origin in found] or [ref]:
+            shown.setdefault(other, ref)
+    return list(shown.items())

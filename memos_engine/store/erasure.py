@@ -1,4 +1,7 @@
-"""What goes with an item that is forgotten: what is derived only from it, and nodes nothing else points to."""
+"""What goes with an item that is forgotten: what is derived only from it, and nodes nothing else points to.
+
+A theme bears the names of some of its things, and goes with the first of these.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def closure(reader: CubeReader, refs: Iterable[int], *, sources: bool, view: Vie
         chosen |= grown
     while grown := reader.nodes_among(_only_to(reader, chosen)):
         chosen |= grown
-    return chosen
+    return chosen | reader.themes_named_after(chosen)
 
 
 def _seen(reader: CubeReader, refs: set[int], view: View) -> set[int]:

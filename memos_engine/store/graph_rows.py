@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import log2
 
 from memos_engine.items import Edge
 from memos_engine.ports import StoredTurn, ThreadEnd
-from memos_engine.store.questions import Questions, chunks, marks
-from memos_engine.store.rows import NODES, from_micros
+from memos_engine.store.questions import chunks, marks
+from memos_engine.store.rows import LIVE, NODES, from_micros
+from memos_engine.store.tree_rows import THING, TreeQuestions
 
 
-class GraphQuestions(Questions):
+class GraphQuestions(TreeQuestions):
     """Questions about edges, nodes and turns."""
 
     def edges(self, item_id: str) -> list[Edge]:
@@ -59,40 +61,50 @@ class GraphQuestions(Questions):
             )
         ]
 
-    def nodes_among(self, refs: Iterable[int]) -> set[int]:
-        """Which of `refs` are nodes of the tree."""
+    def of_kinds(self, refs: Iterable[int], kinds: Sequence[str]) -> set[int]:
+        """Which of `refs` are of these kinds."""
         return {
             n
             for part in chunks(sorted(refs))
             for (n,) in self.rows(
-                f"SELECT n FROM items WHERE n IN ({marks(part)}) AND kind IN ({marks(NODES)})",
-                [*part, *NODES],
+                f"SELECT n FROM items WHERE n IN ({marks(part)}) AND kind IN ({marks(kinds)})",
+                [*part, *kinds],
             )
         }
 
+    def nodes_among(self, refs: Iterable[int]) -> set[int]:
+        """Which of `refs` are nodes of the tree."""
+        return self.of_kinds(refs, NODES)
+
     def neighbourhood(self, refs: Iterable[int]) -> dict[tuple[str, str, str], list[Edge]]:
-        """Id, kind and text of `refs` and of what lies one or two edges on, with the edges out of each."""
+        """Id, kind and text of `refs`, of the people they mention, and of what stands below those, with their edges.
+
+        Things, the concepts that `organise` makes, and edges to them are left out.
+        """
         near = set(refs)
-        for _ in range(2):
-            for part in chunks(sorted(near)):
-                rows = self.rows(
-                    f"SELECT target FROM edges WHERE kind IN ('mentions', 'parent') AND source IN ({marks(part)})"
-                    " UNION SELECT s.source FROM edges s WHERE s.kind = 'parent' AND s.target IN"
-                    f" (SELECT target FROM edges WHERE kind = 'mentions' AND source IN ({marks(part)}))",
-                    [*part, *part],
-                )
-                near.update(row[0] for row in rows)
+        for part in chunks(sorted(near)):
+            rows = self.rows(
+                f"SELECT target FROM edges WHERE kind IN ('mentions', 'parent') AND source IN ({marks(part)})"
+                " UNION SELECT s.source FROM edges s WHERE s.kind = 'parent' AND s.target IN"
+                f" (SELECT target FROM edges WHERE kind = 'mentions' AND source IN ({marks(part)}))",
+                [*part, *part],
+            )
+            near.update(row[0] for row in rows)
         found: dict[tuple[str, str, str], list[Edge]] = {}
         for part in chunks(sorted(near)):
-            for row in self.rows(f"SELECT id, kind, text FROM items WHERE n IN ({marks(part)})", part):
+            for row in self.rows(
+                f"SELECT id, kind, text FROM items WHERE n IN ({marks(part)}) AND NOT {THING}", part
+            ):
                 found[row] = []
             names = {node[0]: node for node in found}
             for edge in self.rows(
                 "SELECT s.id, e.kind, t.id, e.weight FROM edges e JOIN items s ON s.n = e.source"
-                f" JOIN items t ON t.n = e.target WHERE e.source IN ({marks(part)})",
+                f" JOIN items t ON t.n = e.target WHERE e.source IN ({marks(part)})"
+                " AND NOT (t.kind = 'concept' AND t.origin = 'organise')",
                 part,
             ):
-                found[names[edge[0]]].append(Edge(*edge))
+                if edge[0] in names:
+                    found[names[edge[0]]].append(Edge(*edge))
         return found
 
     def changed(self, *, since: int, kinds: Sequence[str], limit: int) -> list[tuple[int, int]]:
@@ -109,6 +121,50 @@ class GraphQuestions(Questions):
             "SELECT id FROM items WHERE kind = 'topic' AND text = ? ORDER BY n LIMIT 1", [text]
         )
         return found
+
+    def related(self, refs: Sequence[int], limit_per_node: int = 50) -> list[tuple[int, int, float]]:
+        """Live items that mention a person or a thing that one of `refs` mentions: (ref, other, weight), by ref.
+
+        The weight is the sum over what both mention of the product of their edges' weights, divided by
+        log2(2 + number of items that mention it). What more than `limit_per_node` items mention is passed
+        over: it tells little, and costs much. Who may see the others is for the caller to look at.
+        """
+        near = [
+            row
+            for part in chunks(list(dict.fromkeys(refs)))
+            for row in self.rows(
+                f"SELECT target, source, weight FROM edges WHERE kind = 'mentions' AND source IN ({marks(part)})",
+                part,
+            )
+        ]
+        found: dict[tuple[int, int], float] = {}
+        holders: dict[int, list[tuple[int, float]]] = {}
+        for node, ref, weight in near:
+            if node not in holders:
+                holders[node] = self._holders(node, limit_per_node)
+            share = weight / log2(2 + len(holders[node]))
+            for other, its in holders[node]:
+                if other != ref:
+                    found[ref, other] = found.get((ref, other), 0.0) + share * its
+        live = self._live_among({other for _, other in found})
+        return sorted((ref, other, weight) for (ref, other), weight in found.items() if other in live)
+
+    def _holders(self, node: int, most: int) -> list[tuple[int, float]]:
+        """Refs of what mentions a concept, with the weights; none where there are more than `most`."""
+        rows: list[tuple[int, float]] = self.rows(
+            "SELECT source, weight FROM edges WHERE target = ? AND kind = 'mentions' LIMIT ?",
+            [node, most + 1],
+        )
+        return rows if len(rows) <= most else []
+
+    def _live_among(self, refs: Iterable[int]) -> set[int]:
+        return {
+            n
+            for part in chunks(sorted(refs))
+            for (n,) in self.rows(
+                f"SELECT n FROM items WHERE n IN ({marks(part)}) AND state IN ({marks(LIVE)})", [*part, *LIVE]
+            )
+        }
 
     def expired(self, now: int, limit: int) -> list[int]:
         """Refs of live items whose time is over; a frozen one waits until it is thawed."""

@@ -116,9 +116,9 @@ def rebuild_words(writer: CubeWriter) -> int:
     # It also puts the index back to the format before secure deletes, and tells other connections nothing of it:
     # one that made some would go on in the newer format, and this looks malformed. A setting makes them look.
     connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 1)")
-    rows = connection.execute("SELECT n, speaker, text FROM items WHERE indexed = 1").fetchall()
+    rows = connection.execute("SELECT n, speaker, text, event_at FROM items WHERE indexed = 1").fetchall()
     connection.executemany(
         "INSERT INTO words (rowid, body) VALUES (?, ?)",
-        [(n, words_of({"speaker": speaker, "text": text})) for n, speaker, text in rows],
+        [(n, words_of({"speaker": speaker, "text": text, "event_at": at})) for n, speaker, text, at in rows],
     )
     return len(rows)

@@ -88,6 +88,22 @@ class Page:
             scores[~_contains(allowed, refs[:n])] = -np.inf
         return _best_refs(scores, refs, limit)
 
+    def cosines(self, row: NDArray[np.float32], refs: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The best cosine (N,) with `row` (D,) among each ref's rows; 0 for a ref without any.
+
+        Args:
+            row: The query, unit length.
+            refs: Ascending, each once.
+        """
+        with self._lock:
+            n, held, rows, dead = self._n, self._refs, self._rows, self._dead if self._dead_count else None
+        best = np.full(len(refs), -np.inf, np.float32)
+        if n and len(refs):
+            wanted = np.isin(held[:n], refs, kind="table")
+            places = np.flatnonzero(wanted if dead is None else wanted & ~dead[:n])
+            np.maximum.at(best, np.searchsorted(refs, held[places]), np.vecdot(rows[places], row))
+        return np.where(np.isinf(best), np.float32(0), best)
+
     def differences(self, ids: NDArray[np.int64], rows: Vectors) -> list[str]:
         """Where this page disagrees with the vectors it should hold."""
         self.check_integrity()

@@ -151,6 +151,24 @@ class Resident:
                 return found
         return self._follow(reader, embedder, 0).nearest(row, limit, allowed)
 
+    def cosines(self, reader: CubeReader, row: NDArray[np.float32], refs: Ints) -> NDArray[np.float32]:
+        """The best cosine (N,) with `row` (D,) among each ref's vectors; 0 for a ref without any.
+
+        Args:
+            reader: The state to search.
+            row: The query, unit length.
+            refs: Ascending, each once; a few hundred.
+        """
+        embedder, followed = reader.embedder(), self._followed
+        if embedder is None:
+            return np.zeros(len(refs), np.float32)
+        if followed is not None and followed.after == 0 and followed.embedder == embedder:
+            return followed.page.cosines(row, refs)
+        page = Page(embedder.dimension)
+        held, rows = reader.vectors_of_items(refs.tolist(), embedder)
+        page.add(np.arange(len(held)), held, rows)
+        return page.cosines(row, refs)
+
     def _serving(self, embedder: EmbedderRow) -> ChromaIndex | None:
         """The index, when it is complete and a whole page is not there anyway, which would be exact."""
         index, followed = self._index, self._followed

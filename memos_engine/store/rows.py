@@ -10,6 +10,7 @@ from typing import Any
 
 from memos_engine.items import Json, MemoryItem, Source, State
 from memos_engine.store.words import indexed_form
+from memos_engine.times.wording import date_words
 
 LIVE: tuple[State, ...] = ("generated", "activated", "frozen")
 """States that recall sees."""
@@ -125,8 +126,10 @@ def to_item(cube: str, row: tuple[Any, ...]) -> MemoryItem:
 
 
 def words_of(row: Mapping[str, Any]) -> str:
-    """The string that keyword search indexes for an item with these columns."""
-    return indexed_form(f"{row['speaker']}: {row['text']}" if row["speaker"] else row["text"])
+    """The string that keyword search indexes for an item with these columns: speaker, text and date."""
+    text = f"{row['speaker']}: {row['text']}" if row["speaker"] else row["text"]
+    at = from_micros(row["event_at"])
+    return indexed_form(text if at is None else f"{text}\n{date_words(at)}")
 
 
 def is_indexed(item: MemoryItem) -> bool:

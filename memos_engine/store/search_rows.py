@@ -5,53 +5,62 @@ It knows no meaning of a vector and no ranking beyond BM25.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memos_engine.items import MemoryItem
+from memos_engine.ports import Postings, Refs, Scores
 from memos_engine.store.questions import EmbedderRow, Questions, chunks, marks
-from memos_engine.store.rows import SELECT_ITEM, to_item
+from memos_engine.store.rows import SELECT_ITEM, to_item, to_micros
 from memos_engine.store.words import match_expression, query_words
 
 KEYWORD_ROWS_MAX = 4_000
 """Rows that BM25 may score for one query, over all its words: about 2 us each. Rarer words come first."""
+SMALL = 200
+"""Items up to which every word is looked up."""
 
 
 class SearchQuestions(Questions):
     """Questions about words and vectors."""
 
-    def keyword(self, text: str, limit: int, allowed: NDArray[np.int64] | None) -> list[tuple[int, float]]:
-        """Refs of items that hold words of `text`, best BM25 first, with the score (higher is better)."""
-        kept = self._affordable(query_words(text))
-        if not kept:
-            return []
-        sql = "SELECT rowid, -bm25(words) AS score FROM words WHERE words MATCH ? ORDER BY score DESC LIMIT ?"
-        if allowed is None:
-            return self.rows(sql, [match_expression(kept), limit])
-        rows = self.rows(sql, [match_expression(kept), -1])
-        inside = set(allowed.tolist())
-        return [row for row in rows if row[0] in inside][:limit]
+    def postings(self, text: str, seen: Callable[[Refs], NDArray[np.bool_]]) -> Postings:
+        """Where the words of `text` stand, as far as `seen` lets refs pass; words that many items hold are left out.
 
-    def _affordable(self, words: Sequence[str]) -> list[str]:
+        BM25 is a sum over words (FTS5's `bm25`), so the scores of one item may be added up.
+        """
+        held_by = {word: self._frequency(word) for word in query_words(text)}
+        found: dict[str, tuple[Refs, Scores]] = {}
+        for word in self._affordable(held_by):
+            rows = self.rows(
+                "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", [match_expression([word])]
+            )
+            refs = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+            scores = np.fromiter((row[1] for row in rows), np.float32, len(rows))
+            kept = seen(refs)
+            found[word] = (refs[kept], scores[kept])
+        return Postings(self.indexed(), held_by, found)
+
+    def _affordable(self, held_by: Mapping[str, int]) -> list[str]:
         """The words worth scoring: the rarest, until together they match KEYWORD_ROWS_MAX rows.
 
-        A word that more than half of the items hold goes first: BM25 gives it no weight.
+        In a large cube a word that more than half of the items hold is left out: BM25 gives it no weight.
         """
-        counted = sorted((count, word) for word in words if (count := self._frequency(word)) > 0)
-        half = self._indexed() / 2
+        size = self.indexed()
+        most = size / 2 if size > SMALL else size
         kept: list[str] = []
         total = 0
-        for count, word in counted:
+        for count, word in sorted((count, word) for word, count in held_by.items() if count > 0):
             total += count
-            if kept and (total > KEYWORD_ROWS_MAX or count > half):
+            if kept and (total > KEYWORD_ROWS_MAX or count > most):
                 break
             kept.append(word)
         return kept
 
-    def _indexed(self) -> int:
+    def indexed(self) -> int:
         """How many items the words index holds, about: cached as word frequencies are."""
         known = self._frequencies.get("")
         if known is None:
@@ -80,6 +89,18 @@ class SearchQuestions(Questions):
         )
         found: Any = tokenizer(word.encode(), 1, None)  # (start, end, token, synonyms...) each
         return [token for each in found for token in each[2:]]
+
+    def within(self, since: datetime, until: datetime, limit: int) -> Refs:
+        """Refs of the first `limit` items in search whose `event_at` is in the window, `until` exclusive."""
+        sql = "SELECT n FROM items WHERE event_at >= ? AND event_at < ? AND indexed = 1 ORDER BY event_at LIMIT ?"
+        rows = self.rows(sql, [to_micros(since), to_micros(until), limit])
+        return np.fromiter((row[0] for row in rows), np.int64, len(rows))
+
+    def keyed(self, words: Sequence[str], limit: int) -> Refs:
+        """Refs of entries in search whose key is one of `words`, whatever the case of its ASCII letters."""
+        sql = f"SELECT n FROM items WHERE key COLLATE NOCASE IN ({marks(words)}) AND key IS NOT NULL AND indexed = 1"
+        rows = self.rows(f"{sql} LIMIT ?", [*words, limit])
+        return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
     def embedder(self) -> EmbedderRow | None:
         """The embedder whose vectors searches use. None when no vector was ever stored."""

@@ -123,7 +123,7 @@ class CubeWriter(CubeReader):
             indexed = entry.searchable and is_indexed(entry.item)
             items.append((n, *row, entry.message_key, int(indexed)))
             if indexed:
-                words.append((n, words_of({"speaker": entry.item.speaker, "text": entry.item.text})))
+                words.append((n, words_of(dict(zip(COLUMNS, row, strict=True)))))
                 vectors += _vector_rows(n, entry.vectors, embedder)
         taken = self._taken([entry.item.id for entry in entries])
         if taken:

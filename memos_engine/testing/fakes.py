@@ -1,4 +1,4 @@
-"""Stand-ins for what costs time, weights or a wall clock: an embedder without a model, a clock by hand.
+"""Stand-ins for what costs time, weights or a wall clock: models without weights, a clock by hand.
 
 They are real implementations of the ports, deterministic in every process, not mocks.
 """
@@ -14,9 +14,9 @@ from hashlib import blake2b
 import numpy as np
 
 from memos_engine.errors import BadLimit, BadTime
-from memos_engine.ports import Vectors
+from memos_engine.ports import ChatMessage, Vectors
 
-__all__ = ["FrozenClock", "HashEmbedder"]
+__all__ = ["FrozenClock", "HashEmbedder", "ScriptedChatModel"]
 
 _WORDS = re.compile(r"\w+")
 _TRIGRAM_WEIGHT = 0.5
@@ -68,6 +68,30 @@ def _hashed(word: str) -> Iterator[tuple[int, float]]:
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         number = int.from_bytes(digest, "little")
         yield number >> 1, weight if number & 1 else -weight
+
+
+class ScriptedChatModel:
+    """A `ChatModel` that gives the answers it was made with, one per call, and keeps what it was asked.
+
+    Args:
+        answers: What `complete` returns, in order; an error among them is raised in its turn.
+    """
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self._answers = iter(answers)
+        self.prompts: list[tuple[ChatMessage, ...]] = []
+        """The messages of every call, in order."""
+
+    def complete(
+        self, messages: Sequence[ChatMessage], *, max_tokens: int = 512, temperature: float = 0.0
+    ) -> str:
+        """Return the next answer, whatever was asked; one too many calls is the test's own fault."""
+        self.prompts.append(tuple(messages))
+        answer = next(self._answers, None)
+        assert answer is not None, f"call {len(self.prompts)} has no answer left: give one more"
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class FrozenClock:

@@ -15,9 +15,19 @@ from typing import Any, Literal, TypeAlias
 from memos_engine.capture.reader import MemReader, Turn
 from memos_engine.errors import IdempotencyConflict, ItemNotFound, MessageConflict, VersionConflict
 from memos_engine.govern.access import ROOT
-from memos_engine.items import CaptureResult, ItemVersion, Json, MemoryItem, Message, Source, State, new_id
+from memos_engine.items import (
+    CaptureResult,
+    ItemVersion,
+    Json,
+    MemoryItem,
+    Message,
+    Source,
+    State,
+    new_id,
+)
 from memos_engine.ports import Clock, Embedder
 from memos_engine.store.paths import texts_at
+from memos_engine.times.wording import spoken
 
 LIVE: tuple[State, ...] = ("generated", "activated", "frozen")
 _WORD = re.compile(r"\w+")
@@ -306,7 +316,7 @@ class ModelCube:
 def _embedded_texts(item: MemoryItem) -> Sequence[str]:
     if item.key is not None:
         return texts_at(item.value or {}, "$")
-    return [f"{item.speaker}: {item.text}" if item.speaker else item.text]
+    return [spoken(item.text, item.speaker, item.event_at if item.kind == "episode" else None)]
 
 
 def _turn_keys(messages: Sequence[Message], *, whole_thread: bool) -> Iterator[Hashable]:

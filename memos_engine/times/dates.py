@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from memos_engine.errors import BadTime
 from memos_engine.times import dates_chinese, dates_english, windows
 from memos_engine.times.phrases import Found, found
 from memos_engine.times.windows import Precision, Window
-from memos_engine.errors import BadTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,12 @@ CUBE_CALLS: dict[str, Callable[[MemCube, str, Path], object]] = {
     "update": lambda cube, item, path: cube.update(item, text="changed"),
     "forget": lambda cube, item, path: cube.forget(item),
     "recall": lambda cube, item, path: cube.recall("vault code"),
+    "recall_many": lambda cube, item, path: cube.recall_many(["vault code"]),
     "search": lambda cube, item, path: cube.search("zanzibar"),
     "get": lambda cube, item, path: cube.get(item),
     "history": lambda cube, item, path: cube.history(item),
     "list": lambda cube, item, path: cube.list(),
+    "tree": lambda cube, item, path: cube.tree(),
     "stats": lambda cube, item, path: cube.stats(),
     "check": lambda cube, item, path: cube.check(),
     "rebuild": lambda cube, item, path: cube.rebuild(),
@@ -47,7 +49,10 @@ CUBE_CALLS: dict[str, Callable[[MemCube, str, Path], object]] = {
     "kv.search": lambda cube, item, path: cube.kv.search(()),
     "kv.list_namespaces": lambda cube, item, path: cube.kv.list_namespaces(),
 }
-READS = {"recall", "search", "get", "history", "list", "stats", "kv.get", "kv.search", "kv.list_namespaces"}
+READS = {
+    "recall", "recall_many", "search", "get", "history", "list", "tree", "stats", "kv.get", "kv.search",
+    "kv.list_namespaces",
+}  # fmt: skip
 OWNERS = {"check", "rebuild", "dump", "grant", "revoke", "grants"}
 
 MEMOS_CALLS: dict[str, Callable[[MemOS, Path], object]] = {

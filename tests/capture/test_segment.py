@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memos_engine.capture.segment import SESSION_GAP, Segment, continues, segment
+from memos_engine.capture.segment import Segment, continues, segment
 from memos_engine.errors import BadTime
-from memos_engine.items import Message
+from memos_engine.items import SESSION_GAP, Message
 
 NOON = datetime(2023, 5, 8, 12, tzinfo=UTC)
 GAP_MINUTES = int(SESSION_GAP / timedelta(minutes=1))

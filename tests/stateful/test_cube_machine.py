@@ -31,7 +31,7 @@ from memos_engine import (
     MemosError,
     Message,
 )
-from memos_engine.recall.fuse import Recipe
+from memos_engine.recall.recipe import Recipe
 from memos_engine.testing.fakes import FrozenClock, HashEmbedder
 from memos_engine.testing.model_cube import ModelCube
 from tests.stateful.second_process import Call, Place, SecondProcess

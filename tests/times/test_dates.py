@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memos_engine.times.dates import find_times
 from memos_engine.errors import BadTime
+from memos_engine.times.dates import find_times
 
 SAID = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 """A Monday."""

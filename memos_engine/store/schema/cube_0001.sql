@@ -37,7 +37,8 @@ CREATE TABLE items (
 );
 CREATE UNIQUE INDEX items_message ON items (thread, message_key) WHERE message_key IS NOT NULL;
 CREATE UNIQUE INDEX items_key ON items (namespace, key) WHERE key IS NOT NULL;
-CREATE INDEX items_thread ON items (thread, n) WHERE kind = 'episode';
+CREATE INDEX items_thread ON items (thread, n, speaker, role, event_at, indexed) WHERE kind = 'episode'; -- covers store/turns.py
+CREATE INDEX items_by_key ON items (key COLLATE NOCASE) WHERE key IS NOT NULL;
 CREATE INDEX items_event ON items (event_at) WHERE event_at IS NOT NULL;
 CREATE INDEX items_expiry ON items (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX items_hidden ON items (visibility) WHERE visibility <> 'cube';

@@ -1,0 +1,1 @@
+"""What the words of a text say of a cube, and what a cube says it is about."""
