@@ -47,13 +47,15 @@ class Curve:
 
 
 def read_curves(path: Path) -> list[Curve]:
-    """The curves in a file of results, in its order.
+    """The curves in a file of results, in its order; an ablation's variants are left out.
 
     Raises:
         ValueError: a system was measured at one budget only, or at none.
     """
     curves = []
     for row in json.loads(path.read_text(encoding="utf-8"))["results"]:
+        if str(row["system"]).startswith("without "):
+            continue
         points = sorted(
             (int(match[1]), float(row[match[0]])) for match in map(_RECALL.fullmatch, row) if match
         )

@@ -28,6 +28,7 @@ from memos_engine.capture.validate import (
 )
 from memos_engine.errors import BadName, BadText
 from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, checked_filter
+from memos_engine.ids import new_id
 from memos_engine.intake import capture
 from memos_engine.items import (
     CaptureResult,
@@ -42,7 +43,6 @@ from memos_engine.items import (
     Tier,
     TreeNode,
     Visibility,
-    new_id,
 )
 from memos_engine.kv.entries import KeyValues
 from memos_engine.recall.abstain import SILENT_BELOW
@@ -236,13 +236,15 @@ class MemCube(TendedCube):
             count_tokens: Tokens of a text for the model that will read it. None: an upper bound for any
                 byte-level tokenizer (see `recall/tokens.py`), about four times what English costs.
             min_score: Stay silent when the cube holds what is asked with less than this probability, 0..1,
-                as far as that can be told (see `Context.score`). 0 always answers.
+                as far as that can be told (see `Context.score`). 0: whatever was found is shown.
             **wanted: What to look among, as in `search`.
 
         Raises:
             AccessDenied: this scope may not read here.
             BadInput: the query, the budget or a filter cannot be taken.
             ModelUnavailable: the reranker or the rewriter that was handed over cannot be reached.
+            ModelRefused: it refuses the request.
+            ModelFailed: it answers something else than scores or queries.
         """
         (context,) = self.recall_many(
             [query], budget_tokens=budget_tokens, count_tokens=count_tokens, min_score=min_score, **wanted
@@ -270,7 +272,7 @@ class MemCube(TendedCube):
         Raises:
             AccessDenied: this scope may not read here.
             BadInput: a query, the budget or a filter cannot be taken; nothing was answered.
-            ModelUnavailable: as in `recall`.
+            ModelUnavailable, ModelRefused, ModelFailed: as in `recall`.
         """
         actor = self._actor("read")
         asked = Asked(
@@ -292,6 +294,7 @@ class MemCube(TendedCube):
         Raises:
             AccessDenied: this scope may not read here.
             BadInput: the query, the limit or a filter cannot be taken.
+            ModelUnavailable, ModelRefused, ModelFailed: the reranker's, as in `recall`.
         """
         actor = self._actor("read")
         check_limit(limit, "limit", most=SEARCH_MAX)

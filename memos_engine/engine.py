@@ -66,7 +66,7 @@ class MemOS:
             index_above: Vectors of a cube from which a Chroma index serves beside the exact scan.
 
         Raises:
-            BadInput: the embedder is none.
+            BadInput: the embedder, the reranker or the rewriter is none.
             BadRoot: the path is a file, cannot be written, or its catalog is another program's.
             SchemaTooNew: a newer version of this package wrote it.
             StoreDamaged: its catalog is malformed.
@@ -75,6 +75,15 @@ class MemOS:
             raise BadInput(
                 f"embedder is a {type(embedder).__name__}: hand over SentenceEmbedder(folder), or "
                 "FunctionEmbedder(function, fingerprint=...)"
+            )
+        if reranker is not None and not callable(getattr(type(reranker), "scores", None)):
+            raise BadInput(
+                f"reranker is a {type(reranker).__name__}: hand over CrossEncoderReranker(folder), or "
+                "FunctionReranker(function, fingerprint=...)"
+            )
+        if rewrite is not None and not callable(rewrite):
+            raise BadInput(
+                f"rewrite is a {type(rewrite).__name__}: hand over ChatRewriter(chat_model), or a function"
             )
         host = Host(
             Path(path),

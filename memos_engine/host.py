@@ -26,7 +26,8 @@ from memos_engine.errors import (
     StoreError,
 )
 from memos_engine.govern.access import ROOT
-from memos_engine.items import CubeRow, Job, Right, new_id
+from memos_engine.ids import new_id
+from memos_engine.items import CubeRow, Job, Right
 from memos_engine.ports import Clock
 from memos_engine.schedule.policy import jobs_due
 from memos_engine.schedule.worker import Worker

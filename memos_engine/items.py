@@ -5,9 +5,6 @@ This module knows no store, no model and no framework. Times are aware; everythi
 
 from __future__ import annotations
 
-import os
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -288,14 +285,6 @@ class Filter:
     """Exclusive, on `event_at`."""
     states: tuple[State, ...] = ("generated", "activated", "frozen")
     """The states that recall sees, unless others are asked for."""
-
-
-def new_id() -> str:
-    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits; sorts by time of making."""
-    millis = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = millis << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | random & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
 
 
 JobKind = Literal["index", "organise", "expire"]

@@ -14,9 +14,11 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_engine.errors import EmbedderMismatch
+from memos_engine.capture.validate import check_several, check_text
+from memos_engine.errors import BadText, EmbedderMismatch, ModelFailed
 from memos_engine.items import Context, Filter, Hit, MemoryItem, Reason
 from memos_engine.models.embed import checked
+from memos_engine.models.rerank import checked_scores
 from memos_engine.ports import CountTokens, Postings, Refs, Scores
 from memos_engine.recall.context import pack
 from memos_engine.recall.recipe import DEFAULT_RECIPE, Recipe
@@ -32,6 +34,8 @@ RECALL_HITS = (50, 2_000)
 """Least and most hits that a recall ranks for its budget."""
 TOKENS_PER_LINE = 12  # a short line; a budget holds about so many tokens per hit at least
 LEFT_OUT_MAX = 10
+READ_MAX = 1_000_000
+"""Items of a time, or entries of a key, that are looked through for those that pass a filter."""
 RERANKED = 50
 """First hits that a reranker reads."""
 
@@ -66,9 +70,23 @@ def recall(
     """The best context for each query within the budget; all are embedded in one batch, read in one state."""
     least, most = RECALL_HITS
     limit = min(max(asked.budget_tokens // TOKENS_PER_LINE, least), most)
-    variants = [[query, *(shelf.models.rewrite(query) if shelf.models.rewrite else ())] for query in queries]
+    variants = [[query, *_rewritten(shelf, query)] for query in queries]
     found = _found(shelf, variants, actor, limit=limit, wanted=wanted, recipe=recipe, once=True)
     return [_context(each, asked, recipe) for each in found]
+
+
+def _rewritten(shelf: TextShelf, query: str) -> list[str]:
+    """What the rewriter makes of a query, each as good as a caller's.
+
+    Raises:
+        ModelFailed: it made something else.
+    """
+    if shelf.models.rewrite is None:
+        return []
+    try:
+        return [check_text(text) for text in check_several(shelf.models.rewrite(query), "rewrite", BadText)]
+    except BadText as exc:
+        raise ModelFailed(f"the rewriter's answer is no list of queries: {exc}") from exc
 
 
 def _context(found: Found, asked: Asked, recipe: Recipe) -> Context:
@@ -95,7 +113,7 @@ def _found(
     once: bool,
 ) -> list[Found]:
     """What each query finds, by the best of its variants."""
-    questions, rows = _understood(shelf, [text for texts in variants for text in texts])
+    questions, rows = _understood(shelf, [text for texts in variants for text in texts], actor.view)
     with shelf.file.read() as reader:
         cube = ScopedSearch(shelf, reader, wanted, actor.view)
         each = iter(
@@ -108,15 +126,21 @@ def _found(
     return [_reranked(shelf, texts[0], found) for texts, found in zip(variants, merged, strict=True)]
 
 
-def _understood(shelf: TextShelf, texts: Sequence[str]) -> tuple[list[Question], Sequence[Scores | None]]:
+def _understood(
+    shelf: TextShelf, texts: Sequence[str], view: View
+) -> tuple[list[Question], Sequence[Scores | None]]:
     """The questions, and the vector (D,) of each one's words; None when the cube has no vectors.
+
+    A name counts as one only where the viewer may see a turn of its bearer: else it would tell who speaks.
 
     Raises:
         EmbedderMismatch: the cube was embedded anew by another embedder meanwhile.
     """
     with shelf.file.read() as reader:
         embedder = reader.embedder()
-        names = shelf.turns.follow(reader).names
+        turns = shelf.turns.follow(reader)
+    with shelf.file.read() as reader:  # no older than the turns, so that what is hidden of them is known
+        names = turns.names_among(reader.seen(Filter(), view))
     now = shelf.clock()
     questions = [understand(text, speakers=names, now=now) for text in texts]
     if embedder is None:
@@ -133,7 +157,7 @@ def _understood(shelf: TextShelf, texts: Sequence[str]) -> tuple[list[Question],
 
 
 def _merged(founds: Sequence[Found]) -> Found:
-    """Each item once, by the best of its scores."""
+    """Each item once, by the best of its scores; what was derived from a turn that is there is left out."""
     if len(founds) == 1:
         return founds[0]
     best: dict[str, Hit] = {}
@@ -141,9 +165,16 @@ def _merged(founds: Sequence[Found]) -> Found:
         for hit in found.hits:
             if hit.item.id not in best or best[hit.item.id].score < hit.score:
                 best[hit.item.id] = hit
-    hits = sorted(best.values(), key=lambda hit: -hit.score)
+    said = {source for hit in best.values() if hit.item.kind == "episode" for source in _turns(hit)}
+    kept = [hit for hit in best.values() if hit.item.kind == "episode" or not said.intersection(_turns(hit))]
+    hits = sorted(kept, key=lambda hit: -hit.score)
     understood = "; ".join(found.understood for found in founds)
     return Found(tuple(hits), max(found.confidence for found in founds), understood)
+
+
+def _turns(hit: Hit) -> set[tuple[str | None, str]]:
+    """The callers' turns that a hit is, or was derived from."""
+    return {(source.thread, source.message_id) for source in hit.item.sources if source.message_id}
 
 
 def _reranked(shelf: TextShelf, query: str, found: Found) -> Found:
@@ -151,10 +182,9 @@ def _reranked(shelf: TextShelf, query: str, found: Found) -> Found:
     if shelf.models.reranker is None or not found.hits:
         return found
     read, rest = found.hits[:RERANKED], found.hits[RERANKED:]
-    scores = shelf.models.reranker.scores(
-        query, [spoken(hit.item.text, hit.item.speaker, hit.item.event_at) for hit in read]
-    )
-    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    texts = [spoken(hit.item.text, hit.item.speaker, hit.item.event_at) for hit in read]
+    scores = checked_scores(shelf.models.reranker.scores(query, texts), len(texts))
+    order = np.argsort(-scores, kind="stable").tolist()
     hits = tuple(
         Hit(
             read[place].item,
@@ -189,6 +219,10 @@ class ScopedSearch:
             passes &= ~np.isin(refs, self._denied)
         return passes
 
+    def _wide(self, limit: int) -> int:
+        """How many to read so that `limit` are left of those that pass; all where few may pass."""
+        return limit + len(self._denied) if self._seen.allowed is None else READ_MAX
+
     def nearest(self, row: Scores, limit: int) -> tuple[Refs, Scores]:
         """Refs of the items nearest to `row`, with their cosine, best first."""
         wide = limit + len(self._denied)
@@ -204,7 +238,8 @@ class ScopedSearch:
 
     def postings(self, text: str) -> Postings:
         """Where the words of `text` stand."""
-        return self._reader.postings(text, self._passes)
+        found = self._reader.postings(text, self._passes)
+        return dataclasses.replace(found, size=max(found.size - len(self._denied), 1))
 
     def around(self, refs: Refs, reach: int) -> Refs:
         """Refs of the turns before and after each, itself in the middle; -1 where none is."""
@@ -218,13 +253,13 @@ class ScopedSearch:
 
     def within(self, since: datetime, until: datetime, limit: int) -> Refs:
         """Refs of items whose `event_at` is in the window."""
-        refs = self._reader.within(since, until, limit)
-        return refs[self._passes(refs)]
+        refs = self._reader.within(since, until, self._wide(limit))
+        return refs[self._passes(refs)][:limit]
 
     def keyed(self, words: Sequence[str], limit: int) -> Refs:
         """Refs of entries whose key is one of `words`."""
-        refs = self._reader.keyed(words, limit)
-        return refs[self._passes(refs)]
+        refs = self._reader.keyed(words, self._wide(limit))
+        return refs[self._passes(refs)][:limit]
 
     def related(self, refs: Sequence[int]) -> Sequence[tuple[int, int, float]]:
         """Pairs of a ref and another that speaks of the same concepts, with a weight."""

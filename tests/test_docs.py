@@ -38,24 +38,42 @@ def linked(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def test_the_readmes_code_runs(tmp_path: Path) -> None:
-    """The README's Python, pasted into a file of an empty folder, recalls what it captured, by the default model."""
-    blocks = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
-    assert blocks, "the README shows code"
+def outputs(document: Path, tmp_path: Path) -> list[str]:
+    """What a document's Python prints, block by block, each pasted into a file of one folder, by the default model."""
+    blocks = BLOCK.findall(document.read_text("utf-8"))
+    assert blocks, "it shows code"
     home, work = hub_cache(tmp_path / "home"), tmp_path / "work"
     work.mkdir()
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_CACHE", None)
+    printed = []
     for block in blocks:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", block], cwd=work, env=environment,
             capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "peanuts" in done.stdout
-        assert re.search(r"^1 ", done.stdout, re.MULTILINE), "a context with handles"
-        assert "dense #1" in done.stdout
+        printed.append(done.stdout)
     assert [path.name for path in work.iterdir()] == ["memories"]
+    return printed
+
+
+def test_the_readmes_code_runs(tmp_path: Path) -> None:
+    """The README's Python recalls what it captured."""
+    for printed in outputs(ROOT / "README.md", tmp_path):
+        assert "peanuts" in printed
+        assert re.search(r"^1 ", printed, re.MULTILINE), "a context with handles"
+        assert "dense #1" in printed
+
+
+def test_the_guides_code_runs(tmp_path: Path) -> None:
+    """The Python of the guide to recall runs from block to block, and prints the context that the guide shows."""
+    guide = ROOT / "docs" / "recall.md"
+    first, explained, *_ = outputs(guide, tmp_path)
+    context, handle = first.rsplit("</memories>\n", 1)
+    assert f"```\n{context}</memories>\n```" in guide.read_text("utf-8")
+    assert handle == "3\n"
+    assert explained.startswith("what, about Ann: What did make in the class?\n")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.locomo.ablation import VARIANTS
 from benchmarks.locomo.data import Conversation, read_conversations
 from benchmarks.locomo.judging import outcomes
 from benchmarks.locomo.report import Run, rows_of, show
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None, embedder: Embedder | None = Non
         help="tokens of further contexts, beside 500, 1000 and 2000",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="two conversations, each fourth question")
+    parser.add_argument("--ablation", action="store_true", help="ours without each of its parts, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     options = parser.parse_args(arguments)
     run = Run(options.data)
@@ -67,7 +69,9 @@ def main(arguments: Sequence[str] | None = None, embedder: Embedder | None = Non
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         MemOS.open(folder, embedder=memo, background=False) as memos,
     ):
-        rows = rows_of(outcomes(conversations, budgets, memo, memos), budgets)
+        rows = rows_of(
+            outcomes(conversations, budgets, memo, memos, VARIANTS if options.ablation else {}), budgets
+        )
     show(rows, budgets)
     print(run.line())
     if options.json:

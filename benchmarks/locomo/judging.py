@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.locomo import scoring
+from benchmarks.locomo.ablation import Variant
 from benchmarks.locomo.baselines import baselines
 from benchmarks.locomo.data import Conversation, Question
-from benchmarks.locomo.ours import Ours, Ranked, capture
+from benchmarks.locomo.ours import Ours, Ranked, Varied, capture
 from benchmarks.locomo.systems import Memo, System
 from memos_engine import MemOS
 
@@ -60,10 +61,14 @@ class Outcome:
 
 
 def outcomes(
-    conversations: Sequence[Conversation], budgets: Sequence[int], memo: Memo, memos: MemOS
+    conversations: Sequence[Conversation],
+    budgets: Sequence[int],
+    memo: Memo,
+    memos: MemOS,
+    variants: Mapping[str, Variant],
 ) -> dict[str, Outcome]:
-    """Ask all systems all questions; by the system's name."""
-    held = [_systems(conversation, n, memo, memos) for n, conversation in enumerate(conversations)]
+    """Ask all systems, and ours with the recipe of each variant, all questions; by the system's name."""
+    held = [_systems(conversation, n, memo, memos, variants) for n, conversation in enumerate(conversations)]
     found = {name: Outcome(sure=TopScores() if name in SURE else None) for name in held[0]}
     for n, (conversation, systems) in enumerate(zip(conversations, held, strict=True)):
         start = time.perf_counter()
@@ -72,7 +77,7 @@ def outcomes(
         for name, system in systems.items():
             outcome = found[name]
             outcome.judged += [_judged(q, system, budgets, words) for q in conversation.asked()]
-            if isinstance(system, Ours):
+            if type(system) is Ours:
                 outcome.recalls += system.recalls
             if outcome.sure:
                 _ask_for_sureness(outcome.sure, conversation, system)
@@ -83,13 +88,17 @@ def outcomes(
     return found
 
 
-def _systems(conversation: Conversation, n: int, memo: Memo, memos: MemOS) -> dict[str, System]:
+def _systems(
+    conversation: Conversation, n: int, memo: Memo, memos: MemOS, variants: Mapping[str, Variant]
+) -> dict[str, System]:
     start = time.perf_counter()
     memo.embed([question.text for question in conversation.questions])
     cube = capture(memos, conversation, f"talk-{n}")
+    memos.drain()  # the tree
     systems: dict[str, System] = {
         "ours": Ours(cube),
         "ours ranked": Ranked(cube),
+        **{name: Varied(cube, variant) for name, variant in variants.items()},
         **baselines(conversation, memo),
     }
     turns = len(conversation.turns)
@@ -111,7 +120,7 @@ def _judged(
         recalls.append(sum(scoring.counts(turn, standing) for turn in gold) / len(gold))
         if budget == COVERAGE_BUDGET:
             coverage = scoring.coverage(
-                scoring.answer_words(question.answer), scoring.covering_words(context)
+                scoring.answer_words(question.answer), scoring.covering_words(scoring.unnumbered(context))
             )
     ranking = [hit.turns for hit in hits]
     rank = scoring.first_rank(scoring.distinct_turns(ranking), question.evidence)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from benchmarks.locomo.ablation import Variant
 from benchmarks.locomo.baselines import printed
 from benchmarks.locomo.data import Conversation
 from benchmarks.locomo.systems import Found, count_tokens
 from memos_engine import Hit, MemCube, MemOS, Message
+from memos_engine.recall.abstain import SILENT_BELOW
+from memos_engine.retrieval import Asked, recall, search
 
 RANKED = 200
 """Hits of a ranking: more than the largest budget holds lines."""
@@ -31,9 +34,8 @@ def capture(memos: MemOS, conversation: Conversation, name: str) -> MemCube:
 
 
 def top_score(cube: MemCube, question: str) -> float:
-    """How sure the cube is to know anything about a question; 0 when nothing is found."""
-    hits = cube.search(question, limit=1)
-    return hits[0].score if hits else 0.0
+    """The estimated probability that the cube holds the answer; 0 when nothing is found."""
+    return cube.recall(question, budget_tokens=100, min_score=0).score
 
 
 class Ranked:
@@ -66,6 +68,30 @@ class Ours(Ranked):
         self.recalls.append((budget_tokens, time.perf_counter() - start))
         tokens = count_tokens(context.text)
         assert tokens <= budget_tokens, f"a context of {tokens} tokens for a budget of {budget_tokens}"
+        return context.text
+
+
+class Varied(Ours):
+    """What `recall` renders by another recipe: how much a part of it gives. By the engine's inner door."""
+
+    def __init__(self, cube: MemCube, variant: Variant) -> None:
+        super().__init__(cube)
+        self._shelf, self._actor = cube._shelf, cube._actor("read")  # noqa: SLF001 -- recipes have no public door
+        self._variant = variant
+
+    def ranked(self, question: str) -> list[Found]:
+        like = self._variant
+        hits = search(
+            self._shelf, question, self._actor, limit=RANKED, wanted=like.wanted, recipe=like.recipe
+        )
+        return [_found(hit) for hit in hits]
+
+    def context(self, question: str, found: Sequence[Found], budget_tokens: int) -> str:
+        asked = Asked(budget_tokens, count_tokens, SILENT_BELOW)
+        like = self._variant
+        (context,) = recall(
+            self._shelf, [question], self._actor, asked, wanted=like.wanted, recipe=like.recipe
+        )
         return context.text
 
 

@@ -42,11 +42,15 @@ class Run(Machine):
         packages = facts["packages"]
         assert isinstance(packages, dict), "versions by name"
         return facts | {
-            "command": " ".join(["python -m benchmarks.locomo", *sys.argv[1:]]),
+            "command": " ".join(["python -m benchmarks.locomo", *map(self._public, sys.argv[1:])]),
             "packages": packages | versions,
             "data": self._data.name,
             "data_sha256": hashlib.sha256(self._data.read_bytes()).hexdigest(),
         }
+
+    def _public(self, argument: str) -> str:
+        """An argument as it may be published: the data by name, whatever folder they lie in."""
+        return self._data.name if argument == str(self._data) else argument
 
 
 def rows_of(outcomes: Mapping[str, Outcome], budgets: Sequence[int]) -> list[Row]:

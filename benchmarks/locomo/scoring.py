@@ -18,6 +18,7 @@ MONTHS = "January February March April May June July August September October No
 _NUMBERS = {name[:3].lower(): number for number, name in enumerate(MONTHS, start=1)}
 
 _WORD = re.compile(r"\w+")
+_HANDLE = re.compile(rf"^\d+ (?!(?:{'|'.join(MONTHS)}) \d{{4}}$)", re.MULTILINE)
 _MONTH = r"(?P<{}>" + "|".join(rf"{name[:3]}(?:{name[3:]})?" for name in MONTHS) + r"|Sept)\b\.?"
 _DAY = r"(?P<{}>[0-3]?\d)(?:st|nd|rd|th)?\b"
 _DATE = re.compile(
@@ -64,6 +65,11 @@ def covering_words(context: str) -> frozenset[str]:
     """What a context offers to `answer_words`: its content words, and each date with all that it says."""
     dates = (word for match in _DATE.finditer(context) for word in _said(match))
     return content_words(context) | frozenset(dates)
+
+
+def unnumbered(context: str) -> str:
+    """A context without the handles at the heads of its lines, which would pass for numbers of an answer."""
+    return _HANDLE.sub("", context)
 
 
 def coverage(answer: frozenset[str], context: frozenset[str]) -> float | None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from memos_engine.capture.segment import continues
 from memos_engine.errors import MessageConflict
-from memos_engine.items import Edge, MemoryItem, Message, Scope, Source, new_id
+from memos_engine.ids import new_id
+from memos_engine.items import Edge, MemoryItem, Message, Scope, Source
 from memos_engine.ports import Entry, StoredTurn, ThreadEnd
 from memos_engine.times.wording import spoken
 

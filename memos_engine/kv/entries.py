@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from memos_engine.capture.validate import TEXT_BYTES_MAX, check_limit, check_name, check_text, check_ttl
 from memos_engine.errors import BadInput, BadName, BadText
-from memos_engine.items import Filter, Json, KvDelete, KvEntry, KvPut, MemoryItem, Right, new_id
+from memos_engine.ids import new_id
+from memos_engine.items import Filter, Json, KvDelete, KvEntry, KvPut, MemoryItem, Right
 from memos_engine.kv.filter import matches, validated
 from memos_engine.kv.writes import KvWrite, Place, kv_item, kv_namespaces, kv_write
 from memos_engine.retrieval import search as ranked

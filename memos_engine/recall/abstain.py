@@ -15,8 +15,9 @@ import numpy as np
 
 from memos_engine.ports import Scores
 
-SILENT_BELOW = 0.2
-"""The context stays empty below: about one in a hundred answerable questions is lost by it."""
+SILENT_BELOW = 0.1
+"""The context stays empty below: about one in a hundred answerable questions is lost by it, and about half
+of those that belong to another conversation are met with silence."""
 CAUTION = 20
 """Items of a cube at which its evidence counts half."""
 UNSEEN = 100
@@ -36,14 +37,15 @@ class Fit:
         return 1 / (1 + math.exp(-min(max(drawn, -50.0), 50.0)))
 
 
-BOTH, WORDS, VECTORS = Fit(15, 0.6), Fit(10, 0.4), Fit(18, 0.46)
+BOTH, WORDS, VECTORS = Fit(12, 0.6), Fit(9, 0.47), Fit(15, 0.43)
 
 
 def word_weights(held_by: Mapping[str, int], size: int) -> dict[str, float]:
     """What each word of a query weighs, summing to 1: a rare word more, one that no item holds the most."""
-    raw = {word: math.log((size + UNSEEN) / (count + 1)) for word, count in held_by.items()}
-    total = sum(max(weight, 0.0) for weight in raw.values())
-    return {word: max(weight, 0.0) / total for word, weight in raw.items()} if total > 0 else {}
+    # counts are about: one beyond the size is as good as the size
+    raw = {word: math.log((size + UNSEEN) / (min(count, size) + 1)) for word, count in held_by.items()}
+    total = sum(raw.values())
+    return {word: weight / total for word, weight in raw.items()}
 
 
 def confidence(cosines: Scores | None, shares: Scores | None, size: int) -> float:

@@ -71,6 +71,8 @@ class Query:
     row: Scores | None
     """None when the cube has no vectors."""
     postings: Postings
+    keyed: Refs
+    """Entries whose key stands in the question."""
     recipe: Recipe
 
 
@@ -108,11 +110,11 @@ def _seeds(cube: CubeSearch, query: Query, wide: int) -> Refs:
     if question.window is not None and recipe.time:
         seeds.append(cube.within(*question.window, WINDOW_REFS_MAX))
     if recipe.key:
-        seeds.append(cube.keyed(_keys(question), wide))
+        seeds.append(query.keyed)
     return np.unique(np.concatenate(seeds))
 
 
-def _keys(question: Question) -> list[str]:
+def keys_of(question: Question) -> list[str]:
     """What of a question may be a key: the whole, and its words."""
     text = question.text.strip()
     return list(dict.fromkeys([text, *(word.strip("?!.,:;\"'") for word in text.split()[:KEYS_MAX])]))
@@ -120,7 +122,7 @@ def _keys(question: Question) -> list[str]:
 
 def rank(cube: CubeSearch, query: Query, pool: Pool) -> None:
     """Fill in what each candidate is worth, and which part each retriever has in it."""
-    question, recipe = query.question, query.recipe
+    recipe = query.recipe
     worth = TIE * pool.held.sum(axis=0)
     if pool.cosines is not None:
         worth = worth + TIE * np.maximum(pool.cosines, 0)
@@ -133,16 +135,17 @@ def rank(cube: CubeSearch, query: Query, pool: Pool) -> None:
         pool.parts["keyword"] = pool.held.sum(axis=0)
         lent = _lexical(pool, recipe)
         worth = worth + recipe.keyword_weight * _standardised(lent, recipe.keyword_prior, recipe.prior_rows)
-    beside = _padded(worth[None])[0][pool.near[:, [recipe.reach - 1, recipe.reach + 1]]].sum(axis=1)
-    pool.parts["graph"] = recipe.lend * beside
-    worth = worth + recipe.lend * beside
-    for name, bonus in _bonuses(cube, question, pool, recipe).items():
+    if recipe.reach and recipe.lend:
+        beside = _padded(worth[None])[0][pool.near[:, [recipe.reach - 1, recipe.reach + 1]]].sum(axis=1)
+        pool.parts["graph"] = recipe.lend * beside
+        worth = worth + pool.parts["graph"]
+    for name, bonus in _bonuses(cube, query, pool).items():
         pool.parts[name] = bonus
         worth = worth + bonus
     pool.worth = worth
     if recipe.tree:
         related = _related(cube, pool)
-        pool.parts["graph"] = pool.parts["graph"] + recipe.tree * related
+        pool.parts["graph"] = pool.parts.get("graph", 0) + recipe.tree * related
         pool.worth = worth + recipe.tree * related
 
 
@@ -165,7 +168,8 @@ def _standardised(scores: Scores, prior: tuple[float, float], rows: int) -> Scor
     return above
 
 
-def _bonuses(cube: CubeSearch, question: Question, pool: Pool, recipe: Recipe) -> dict[Retriever, Scores]:
+def _bonuses(cube: CubeSearch, query: Query, pool: Pool) -> dict[Retriever, Scores]:
+    question, recipe = query.question, query.recipe
     found: dict[Retriever, Scores] = {}
     if question.person is not None and recipe.person:
         found["person"] = recipe.person * cube.said_by(pool.refs, question.person).astype(np.float32)
@@ -178,10 +182,8 @@ def _bonuses(cube: CubeSearch, question: Question, pool: Pool, recipe: Recipe) -
         found["time"] = recipe.latest * np.linspace(
             0, 1, len(pool.refs), dtype=np.float32
         )  # refs rise with time
-    if recipe.key:
-        keyed = cube.keyed(_keys(question), len(pool.refs))
-        if len(keyed):
-            found["key"] = recipe.key * np.isin(pool.refs, keyed).astype(np.float32)
+    if recipe.key and len(query.keyed):
+        found["key"] = recipe.key * np.isin(pool.refs, query.keyed).astype(np.float32)
     return found
 
 

@@ -17,7 +17,7 @@ class Recipe:
     """Items taken from each of dense and keyword search, at least. Scores are standardised within the
     pool, which makes their scale independent of the cube's size."""
     similarity_min: float = 0.2
-    """Cosine below which a vector alone makes no candidate: MiniLM puts unrelated texts at about 0.14."""
+    """Cosine below which a vector alone makes no candidate: MiniLM puts unrelated texts at about 0.1."""
     dense_weight: float = 1.0
     keyword_weight: float = 1.0
     reach: int = 2
@@ -36,7 +36,7 @@ class Recipe:
     """Bonus of the newest item of the pool, for a query about the newest state; the oldest gets none."""
     key: float = 3.0
     """Bonus of an entry whose key stands in the query."""
-    tree: float = 0.0
+    tree: float = 0.5
     """Bonus of the item most related to the first hits by concepts they share."""
     prior_rows: int = 20
     """Rows of background that are mixed into the pool's mean and deviation: a pool of few has none of its own."""

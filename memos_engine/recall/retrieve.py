@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from memos_engine.items import Hit
 from memos_engine.ports import CubeSearch, Scores
 from memos_engine.recall.abstain import confidence
-from memos_engine.recall.rank import Query, best_first, pool_of, rank, ranks_of, why
+from memos_engine.recall.rank import Query, best_first, keys_of, pool_of, rank, ranks_of, why
 from memos_engine.recall.recipe import DEFAULT_RECIPE, Recipe
 from memos_engine.recall.understand import Question
+
+KEYED_MAX = 100
+"""Entries that join the pool for their key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ def retrieve(
         once: Show an episode in place of what was derived from it, so that a turn is said once.
     """
     postings = cube.postings(question.text)
-    query = Query(question, row, postings, recipe)
+    keyed = cube.keyed(keys_of(question), KEYED_MAX)
+    query = Query(question, row, postings, keyed, recipe)
     pool = pool_of(cube, query, limit)
     if not len(pool.refs):
         return Found(understood=str(question))
@@ -59,7 +63,7 @@ def retrieve(
     items = cube.items([ref for ref, _ in shown])
     likely = confidence(pool.cosines, pool.shares(postings), postings.size)
     place_of = dict(zip(order, places.tolist(), strict=True))
-    most, ranks = float(pool.worth.max()), ranks_of(pool)
+    most, ranks = float(pool.worth.max()) or 1.0, ranks_of(pool)
     hits = tuple(
         Hit(
             items[ref],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import apsw
 
 from memos_engine.store.database import Connection
 from memos_engine.store.reading import CubeReader
-from memos_engine.store.rows import words_of
+from memos_engine.store.rows import from_micros, words_of
 from memos_engine.store.sqlite import chain
 from memos_engine.store.writing import CubeWriter
 
@@ -116,9 +117,11 @@ def rebuild_words(writer: CubeWriter) -> int:
     # It also puts the index back to the format before secure deletes, and tells other connections nothing of it:
     # one that made some would go on in the newer format, and this looks malformed. A setting makes them look.
     connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 1)")
-    rows = connection.execute("SELECT n, speaker, text, event_at FROM items WHERE indexed = 1").fetchall()
+    rows: list[Any] = connection.execute(
+        "SELECT n, speaker, text, event_at FROM items WHERE indexed = 1"
+    ).fetchall()
     connection.executemany(
         "INSERT INTO words (rowid, body) VALUES (?, ?)",
-        [(n, words_of({"speaker": speaker, "text": text, "event_at": at})) for n, speaker, text, at in rows],
+        [(n, words_of(speaker, text, from_micros(at))) for n, speaker, text, at in rows],
     )
     return len(rows)

@@ -44,7 +44,7 @@ from memos_engine.store.manifest import (
     VersionRow,
     parsed_line,
 )
-from memos_engine.store.rows import COLUMNS, INSERT_ITEM, dumps, namespace_column, words_of
+from memos_engine.store.rows import COLUMNS, INSERT_ITEM, dumps, namespace_column, words_of_row
 from memos_engine.store.sqlite import chain
 from memos_engine.store.writing import CubeWriter
 
@@ -140,7 +140,7 @@ def _fill_items(writer: CubeWriter, rows: Iterator[ItemRow]) -> None:
             columns = _stored(row, COLUMNS)
             items.append((n, *columns.values(), row.message_key, int(row.indexed)))
             if row.indexed:
-                words.append((n, words_of(columns)))
+                words.append((n, words_of_row(columns)))
         writer.connection.executemany(INSERT_ITEM, items)
         writer.connection.executemany("INSERT INTO words (rowid, body) VALUES (?, ?)", words)
     writer.connection.execute(

@@ -163,6 +163,8 @@ class Resident:
         if embedder is None:
             return np.zeros(len(refs), np.float32)
         if followed is not None and followed.after == 0 and followed.embedder == embedder:
+            with self._lock:
+                followed.follow(reader)
             return followed.page.cosines(row, refs)
         page = Page(embedder.dimension)
         held, rows = reader.vectors_of_items(refs.tolist(), embedder)

@@ -125,11 +125,15 @@ def to_item(cube: str, row: tuple[Any, ...]) -> MemoryItem:
     )  # fmt: skip
 
 
-def words_of(row: Mapping[str, Any]) -> str:
-    """The string that keyword search indexes for an item with these columns: speaker, text and date."""
-    text = f"{row['speaker']}: {row['text']}" if row["speaker"] else row["text"]
-    at = from_micros(row["event_at"])
-    return indexed_form(text if at is None else f"{text}\n{date_words(at)}")
+def words_of(speaker: str | None, text: str, event_at: datetime | None) -> str:
+    """The string that keyword search indexes for an item: speaker, text and date."""
+    said = f"{speaker}: {text}" if speaker else text
+    return indexed_form(said if event_at is None else f"{said}\n{date_words(event_at)}")
+
+
+def words_of_row(columns: Mapping[str, Any]) -> str:
+    """The same for an item's columns."""
+    return words_of(columns["speaker"], columns["text"], from_micros(columns["event_at"]))
 
 
 def is_indexed(item: MemoryItem) -> bool:

@@ -38,10 +38,12 @@ class SearchQuestions(Questions):
             rows = self.rows(
                 "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", [match_expression([word])]
             )
-            refs = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-            scores = np.fromiter((row[1] for row in rows), np.float32, len(rows))
+            both = np.array(rows, np.float64).reshape(len(rows), 2)
+            refs, scores = both[:, 0].astype(np.int64), both[:, 1].astype(np.float32)
             kept = seen(refs)
             found[word] = (refs[kept], scores[kept])
+            if not kept.all():  # what a viewer may not see does not weigh on what he is told
+                held_by[word] = int(kept.sum())
         return Postings(self.indexed(), held_by, found)
 
     def _affordable(self, held_by: Mapping[str, int]) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from memos_engine.items import Kind, MemoryItem, new_id
+from memos_engine.ids import new_id
+from memos_engine.items import Kind, MemoryItem
 from memos_engine.ports import Entry
 from memos_engine.store.moments import instant
 from memos_engine.store.reading import CubeReader

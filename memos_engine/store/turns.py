@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memos_engine.items import SESSION_GAP
 from memos_engine.store.questions import chunks, marks
-from memos_engine.store.reading import CubeReader
+from memos_engine.store.reading import CubeReader, Seen
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -41,6 +41,8 @@ class Turns:
     asks: NDArray[np.bool_]
     """Said in the role `user`."""
     names: tuple[str, ...]
+    said: Ints
+    """How many turns each of `names` has."""
     order: Ints
     """Places in `refs` in order of ref."""
 
@@ -51,6 +53,19 @@ class Turns:
         at = np.minimum(np.searchsorted(self.refs, refs, sorter=self.order), len(self.refs) - 1)
         found = self.order[at]
         return np.where(self.refs[found] == refs, found, -1)
+
+    def names_among(self, seen: Seen) -> list[str]:
+        """Names of those who said one of the turns that a viewer may see."""
+        if seen.allowed is None:
+            hidden = self.places(np.fromiter(seen.denied, np.int64, len(seen.denied)))
+            left = self.said - self._counted(self.speakers[hidden[hidden >= 0]])
+        else:
+            places = self.places(seen.allowed)
+            left = self._counted(self.speakers[places[places >= 0]])
+        return [self.names[place] for place in np.flatnonzero(left).tolist()]
+
+    def _counted(self, speakers: Ints) -> Ints:
+        return np.bincount(speakers[speakers >= 0], minlength=len(self.names))
 
     def around(self, refs: Ints, reach: int) -> Ints:
         """Refs (N, 2 * reach + 1) of the turns before and after each, itself in the middle; -1 where none is.
@@ -105,6 +120,9 @@ class TurnsFollower:
             revision = reader.revision()
             if self._turns is None or revision > self._revision:
                 self._turns = self._followed(reader)
+                if not self._turns.said.all():  # a name of which no turn is left does not stay in memory
+                    self._drop()
+                    self._turns = self._followed(reader)
                 self._revision = revision
             return self._turns
 
@@ -151,4 +169,6 @@ class TurnsFollower:
         begins = (np.diff(threads) != 0) | (apart & known[1:] & known[:-1])
         sessions = np.concatenate([np.zeros(min(len(refs), 1), np.int64), np.cumsum(begins)])
         names = tuple(name for name in self._names if name is not None)
-        return Turns(refs, sessions, speakers, asks.astype(np.bool_), names, np.argsort(refs, kind="stable"))
+        said = np.bincount(speakers[speakers >= 0], minlength=len(names))
+        order = np.argsort(refs, kind="stable")
+        return Turns(refs, sessions, speakers, asks.astype(np.bool_), names, said, order)

@@ -29,6 +29,7 @@ from memos_engine.store.rows import (
     to_item,
     to_row,
     words_of,
+    words_of_row,
 )
 
 
@@ -123,7 +124,7 @@ class CubeWriter(CubeReader):
             indexed = entry.searchable and is_indexed(entry.item)
             items.append((n, *row, entry.message_key, int(indexed)))
             if indexed:
-                words.append((n, words_of(dict(zip(COLUMNS, row, strict=True)))))
+                words.append((n, words_of(entry.item.speaker, entry.item.text, entry.item.event_at)))
                 vectors += _vector_rows(n, entry.vectors, embedder)
         taken = self._taken([entry.item.id for entry in entries])
         if taken:
@@ -167,7 +168,7 @@ class CubeWriter(CubeReader):
             f"UPDATE items SET {assignments} WHERE n = ?", [*new.values(), int(indexed), n]
         )
         if indexed:
-            self.connection.execute("INSERT INTO words (rowid, body) VALUES (?, ?)", [n, words_of(new)])
+            self.connection.execute("INSERT INTO words (rowid, body) VALUES (?, ?)", [n, words_of_row(new)])
             self.connection.executemany(
                 "INSERT INTO vectors (item, name, embedder, data) VALUES (?, ?, ?, ?)",
                 _vector_rows(n, entry.vectors, embedder),
@@ -185,7 +186,7 @@ class CubeWriter(CubeReader):
     def _unindex_words(self, n: int, columns: Mapping[str, Any]) -> None:
         if columns["indexed"]:
             self.connection.execute(
-                "INSERT INTO words (words, rowid, body) VALUES ('delete', ?, ?)", [n, words_of(columns)]
+                "INSERT INTO words (words, rowid, body) VALUES ('delete', ?, ?)", [n, words_of_row(columns)]
             )
 
     def _drop_vectors(self, n: int, *, erased: bool) -> None:

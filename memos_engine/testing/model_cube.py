@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from memos_engine.capture.reader import MemReader, Turn
 from memos_engine.errors import IdempotencyConflict, ItemNotFound, MessageConflict, VersionConflict
 from memos_engine.govern.access import ROOT
+from memos_engine.ids import new_id
 from memos_engine.items import (
     CaptureResult,
     ItemVersion,
@@ -23,7 +24,6 @@ from memos_engine.items import (
     Message,
     Source,
     State,
-    new_id,
 )
 from memos_engine.ports import Clock, Embedder
 from memos_engine.store.paths import texts_at

@@ -56,18 +56,18 @@ def found(rules: tuple[Rule, ...], text: str, said_at: datetime) -> Iterator[Fou
 def _there(rules: tuple[Rule, ...], lowered: str) -> set[str]:
     """The rules' triggers that a text holds: words as words, with or without a plural `s`, signs anywhere."""
     words, signs = _triggers(rules)
-    said = set(_LATIN_WORD.findall(lowered))
-    there = set(words & (said | {word[:-1] for word in said if word[-1] == "s"}))
+    there = {words[word] for word in words.keys() & _LATIN_WORD.findall(lowered)}
     there.update(sign for sign in signs if sign in lowered)
     return there
 
 
 @lru_cache(maxsize=8)
-def _triggers(rules: tuple[Rule, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """The triggers of all rules: Latin words, and everything else."""
+def _triggers(rules: tuple[Rule, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The triggers of all rules: Latin words by each of their forms, and everything else."""
     triggers = dict.fromkeys(trigger for rule in rules for trigger in rule.triggers)
-    words = frozenset(trigger for trigger in triggers if _LATIN_WORD.fullmatch(trigger))
-    return words, tuple(trigger for trigger in triggers if trigger not in words)
+    words = [trigger for trigger in triggers if _LATIN_WORD.fullmatch(trigger)]
+    forms = {f"{word}s": word for word in words} | {word: word for word in words}
+    return forms, tuple(trigger for trigger in triggers if trigger not in forms)
 
 
 def sentence(match: re.Match[str]) -> str:
