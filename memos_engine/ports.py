@@ -137,6 +137,10 @@ class CubeSearch(Protocol):
         """Refs of the first `limit` items whose `event_at` is in the window, `until` exclusive."""
         ...
 
+    def dated(self, refs: Refs, since: datetime, until: datetime) -> Refs:
+        """Those of `refs` whose `event_at` is in the window, `until` exclusive."""
+        ...
+
     def keyed(self, words: Sequence[str], limit: int) -> Refs:
         """Refs of entries whose key is one of `words`, whatever its case."""
         ...

@@ -256,6 +256,10 @@ class ScopedSearch:
         refs = self._reader.within(since, until, self._wide(limit))
         return refs[self._passes(refs)][:limit]
 
+    def dated(self, refs: Refs, since: datetime, until: datetime) -> Refs:
+        """Those of `refs` whose `event_at` is in the window."""
+        return self._reader.dated(refs, since, until)
+
     def keyed(self, words: Sequence[str], limit: int) -> Refs:
         """Refs of entries whose key is one of `words`."""
         refs = self._reader.keyed(words, self._wide(limit))

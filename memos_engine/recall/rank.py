@@ -176,7 +176,7 @@ def _bonuses(cube: CubeSearch, query: Query, pool: Pool) -> dict[Retriever, Scor
     elif question.first_person and recipe.first_person:
         found["person"] = recipe.first_person * cube.said_by(pool.refs, None).astype(np.float32)
     if question.window is not None and recipe.time:
-        inside = np.isin(pool.refs, cube.within(*question.window, 10 * WINDOW_REFS_MAX))
+        inside = np.isin(pool.refs, cube.dated(pool.refs, *question.window))
         found["time"] = recipe.time * inside.astype(np.float32)
     elif question.latest and recipe.latest and len(pool.refs) > 1:
         found["time"] = recipe.latest * np.linspace(

@@ -98,6 +98,15 @@ class SearchQuestions(Questions):
         rows = self.rows(sql, [to_micros(since), to_micros(until), limit])
         return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
+    def dated(self, refs: Refs, since: datetime, until: datetime) -> Refs:
+        """Those of `refs` whose `event_at` is in the window, `until` exclusive."""
+        window = [to_micros(since), to_micros(until)]
+        found: list[int] = []
+        for part in chunks(refs.tolist()):
+            sql = f"SELECT n FROM items WHERE event_at >= ? AND event_at < ? AND n IN ({marks(part)})"
+            found += [row[0] for row in self.rows(sql, [*window, *part])]
+        return np.array(found, np.int64)
+
     def keyed(self, words: Sequence[str], limit: int) -> Refs:
         """Refs of entries in search whose key is one of `words`, whatever the case of its ASCII letters."""
         sql = f"SELECT n FROM items WHERE key COLLATE NOCASE IN ({marks(words)}) AND key IS NOT NULL AND indexed = 1"

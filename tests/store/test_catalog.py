@@ -14,8 +14,8 @@ import apsw
 import pytest
 
 from memos_engine.errors import BadInput, BadRoot, Closed, Conflict, CubeNotFound, SchemaTooNew, StoreDamaged
-from memos_engine.items import CubeRow, NewJob
 from memos_engine.ids import new_id
+from memos_engine.items import CubeRow, NewJob
 from memos_engine.store.catalog import CATALOG_DATABASE, Catalog
 from memos_engine.store.queue import SqliteJobQueue
 from memos_engine.testing.fakes import FrozenClock

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memos_engine.items import MemoryItem
 from memos_engine.ids import new_id
+from memos_engine.items import MemoryItem
 from memos_engine.ports import Entry, Vectors
 from memos_engine.store.sqlite import CubeFile
 from memos_engine.testing.fakes import FrozenClock

@@ -1,0 +1,1 @@
+"""Tests of what recall decides: the question, the ranking, silence, the context."""
