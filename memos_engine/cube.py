@@ -26,7 +26,7 @@ from memos_engine.capture.validate import (
     check_time,
     check_ttl,
 )
-from memos_engine.errors import BadName, BadText
+from memos_engine.errors import BadInput, BadName, BadText
 from memos_engine.fields import KINDS, TIERS, VISIBILITIES, checked_fields, checked_filter
 from memos_engine.ids import new_id
 from memos_engine.intake import capture
@@ -275,12 +275,16 @@ class MemCube(TendedCube):
             ModelUnavailable, ModelRefused, ModelFailed: as in `recall`.
         """
         actor = self._actor("read")
+        if count_tokens is not None and not callable(count_tokens):
+            raise BadInput(
+                f"count_tokens is {count_tokens!r}: hand over a function from a text to its tokens"
+            )
         asked = Asked(
             check_limit(budget_tokens, "budget_tokens", most=BUDGET_MAX),
             count_tokens or tokens_at_most,
             check_share(min_score, "min_score"),
         )
-        texts = [check_text(query, "query") for query in check_several(queries, "query", BadText)]
+        texts = [check_text(query, "query") for query in check_several(queries, "queries", BadText)]
         return recall(self._shelf, texts, actor, asked, wanted=checked_filter(wanted))
 
     def search(self, query: str, *, limit: int = SEARCH_LIMIT, **wanted: Unpack[Wanted]) -> list[Hit]:

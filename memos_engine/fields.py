@@ -132,7 +132,10 @@ def checked_fields(fields: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 def _refuse_unknown(given: Mapping[str, Any], known: type) -> None:
     unknown = sorted(set(given) - set(known.__annotations__))
     if unknown:
-        raise BadInput(f"unknown field {unknown[0]!r}: known are {', '.join(known.__annotations__)}")
+        raise BadInput(
+            f"unknown argument {unknown[0]!r}: beside what this method names itself, there are "
+            f"{', '.join(known.__annotations__)}"
+        )
 
 
 def _several(values: object, what: str) -> Sequence[Any]:

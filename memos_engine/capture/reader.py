@@ -130,7 +130,9 @@ def _draft(
 ) -> Draft:
     start, stop = span
     inside = [time for time in times if start <= time.span[0] and time.span[1] <= stop]
-    happened = [time for time in inside if not _recurs(statement, text[start:stop], time)]
+    happened = [
+        time for time in inside if not time.guessed and not _recurs(statement, text[start:stop], time)
+    ]
     return Draft(
         statement.kind,
         f"{name}: {_dated(text, span, happened)}",

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memos_engine.errors import BadLimit, BadName, ModelFailed, ModelUnavailable
+from memos_engine.errors import BadInput, BadLimit, BadName, ModelFailed, ModelUnavailable
 
 __all__ = ["CrossEncoderReranker", "FunctionReranker", "checked_scores"]
 
@@ -94,6 +94,8 @@ class FunctionReranker:
     """
 
     def __init__(self, function: Callable[[str, list[str]], ArrayLike], *, fingerprint: str) -> None:
+        if not callable(function):
+            raise BadInput(f"function is {function!r}: hand over a function of a query and texts.")
         if not fingerprint.strip():
             raise BadName(f"{fingerprint!r} is no fingerprint: name the model and its revision.")
         self._function = function

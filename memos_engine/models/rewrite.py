@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from memos_engine.errors import BadLimit, ModelFailed
+from memos_engine.errors import BadInput, BadLimit, ModelFailed
 from memos_engine.ports import ChatMessage, ChatModel
 
 __all__ = ["ChatRewriter"]
@@ -43,7 +43,11 @@ class ChatRewriter:
     """
 
     def __init__(self, chat: ChatModel, *, queries_max: int = 3) -> None:
-        if not 1 <= queries_max <= _QUERIES_MOST:
+        if not callable(getattr(chat, "complete", None)):
+            raise BadInput(
+                f"chat is {chat!r}: hand over a chat model, such as HttpChatModel(base_url, model)."
+            )
+        if not isinstance(queries_max, int) or not 1 <= queries_max <= _QUERIES_MOST:
             raise BadLimit(f"queries_max={queries_max!r} must be 1 to {_QUERIES_MOST}.")
         self._chat = chat
         self._queries_max = queries_max

@@ -191,7 +191,7 @@ def _noted(text: str, said_at: datetime | None) -> str:
     parts: list[str] = []
     reached = 0
     for mention in find_times(text[:_NOTED_CHARS], said_at):
-        if mention.precision != "week" and not _SAID.search(mention.text):
+        if mention.precision != "week" and not mention.guessed and not _SAID.search(mention.text):
             parts += [text[reached : mention.span[1]], f" ({_named(mention)})"]
             reached = mention.span[1]
     return "".join([*parts, text[reached:]])

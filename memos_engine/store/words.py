@@ -39,6 +39,11 @@ _STOP_BIGRAMS = frozenset(
     "什么 怎么 哪里 哪儿 为什 是不 有没 没有 我们 你们 他们 这个 那个 一个 です ます した して".split()
 )
 
+_STOP_SIGNS = frozenset(
+    "的了是我你他她它们我在吗呢吧啊呀么什怎哪谁有没不和与跟就都也很还会要这那个些一上下来去到说叫给把被让过着得地为因所以可能"
+)
+"""Han characters that are words of their own in almost any sentence."""
+
 
 @cache
 def _run() -> re.Pattern[str]:
@@ -72,7 +77,8 @@ def indexed_form(text: str) -> str:
 def query_words(text: str) -> list[str]:
     """The words of a query worth asking for, in order, each once; stop words only if there is nothing else.
 
-    A word that ends in `*` asks for a prefix: a lone character of an unspaced script.
+    A word that ends in `*` asks for a prefix: a lone character of an unspaced script, and each Han character
+    that may be a word by itself.
     """
     found = list(dict.fromkeys(_split(normalised(text[:20_000]).lower())))
     kept = [word for word in found if word not in STOP_WORDS and word not in _STOP_BIGRAMS]
@@ -88,6 +94,9 @@ def _split(text: str) -> Iterator[str]:
             yield word + "*"
         else:
             yield from (word[i : i + 2] for i in range(len(word) - 1))
+            yield from (
+                f"{sign}*" for sign in word if "\u3400" <= sign <= "\u9fff" and sign not in _STOP_SIGNS
+            )
 
 
 def match_expression(words: list[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from memos_engine.errors import BadTime
@@ -32,6 +32,8 @@ class TimeMention:
     """Exclusive, after `start`."""
     precision: Precision
     """How exact the words are. A part of a day (`last night`) counts as `hour`, a weekend as `week`."""
+    guessed: bool = False
+    """Neither the words nor the sentence's tense tell which of several such days or months is meant."""
 
 
 def find_times(text: str, said_at: datetime) -> tuple[TimeMention, ...]:
@@ -47,7 +49,7 @@ def find_times(text: str, said_at: datetime) -> tuple[TimeMention, ...]:
     finds = list(found(dates_english.RULES, text, said_at))
     if not text.isascii():
         finds.extend(found(dates_chinese.RULES, text, said_at))
-    return tuple(_mention(text, find) for find in _with_clocks(text, _apart(finds)))
+    return tuple(_mention(text, find) for find in _with_clocks(text, _dated_weekdays(text, _apart(finds))))
 
 
 def _apart(finds: Iterable[Found]) -> Iterator[Found]:
@@ -57,6 +59,27 @@ def _apart(finds: Iterable[Found]) -> Iterator[Found]:
         if start >= reached:
             yield start, end, window
             reached = end
+
+
+_WEEKDAY_END = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day$", re.IGNORECASE)
+_DATE_HEAD = re.compile(r"\d|[A-Z][a-z]{2,8}\.? \d")
+
+
+def _dated_weekdays(text: str, finds: Iterable[Found]) -> Iterator[Found]:
+    """Make one time of a weekday and the date behind it: `on Sunday, 19 October` is that date."""
+    held: Found | None = None
+    for find in finds:
+        if held and not text[held[1] : find[0]].strip(" ,") and _DATE_HEAD.match(text, find[0]):
+            yield held[0], find[1], find[2]
+            held = None
+            continue
+        if held:
+            yield held
+        held = find if _WEEKDAY_END.search(text, find[0], find[1]) else None
+        if held is None:
+            yield find
+    if held:
+        yield held
 
 
 _HOUR = (
@@ -99,11 +122,11 @@ def _narrowed(text: str, find: Found, reached: int) -> Found:
     after = pattern.match(text, end, end + REACH)
     if after and after.end() > end:
         narrow = _clocked(window, after)
-        return (start, after.end(), narrow) if narrow else find
+        return (start, after.end(), replace(narrow, guessed=window.guessed)) if narrow else find
     before = _BEFORE.search(text, max(reached, start - REACH), start)
     if before and (before["half"] or before["noon"] or before["minute"]):
         narrow = _clocked(window, before)
-        return (before.start(), end, narrow) if narrow else find
+        return (before.start(), end, replace(narrow, guessed=window.guessed)) if narrow else find
     return find
 
 
@@ -147,4 +170,6 @@ def _minute_of(words: dict[str, str | None]) -> int | None:
 
 def _mention(text: str, find: Found) -> TimeMention:
     start, end, window = find
-    return TimeMention((start, end), text[start:end], window.start, window.end, window.precision)
+    return TimeMention(
+        (start, end), text[start:end], window.start, window.end, window.precision, window.guessed
+    )

@@ -7,6 +7,7 @@ does not look ahead, since it then counts from some other moment.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date, datetime
 
 from memos_engine.times import windows
@@ -131,9 +132,9 @@ def _month_day(match: re.Match[str], at: datetime) -> Window:
         day = number(match["day"])
         dates = (date(at.year + shift, month, day) for shift in _sides(direction, (month, day), at))
         first = min(dates, key=lambda found: abs(found - at.date()))
-        return windows.on_date(first, at.tzinfo)
+        return replace(windows.on_date(first, at.tzinfo), guessed=direction == 0)
     shift = _sides(direction or -1, (month, at.day), at)[0]
-    return windows.in_month(at.year + shift, month, at.tzinfo)
+    return replace(windows.in_month(at.year + shift, month, at.tzinfo), guessed=direction == 0)
 
 
 def _sides(direction: Tense, named: tuple[int, int], at: datetime) -> tuple[int, ...]:

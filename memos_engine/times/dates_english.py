@@ -7,6 +7,7 @@ name no time and are left alone. A bare clock time (`at 9am`) does so only besid
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date, datetime
 
 from memos_engine.times import windows
@@ -194,8 +195,9 @@ def _before_last(match: re.Match[str], at: datetime) -> Window:
 
 
 def _on_weekday(match: re.Match[str], at: datetime) -> Window:
-    direction: Tense = 1 if tense(match) > 0 else -1
-    return windows.weekday(at, DAYS[match["weekday"][:3].lower()], direction)
+    direction = tense(match)
+    window = windows.weekday(at, DAYS[match["weekday"][:3].lower()], direction or -1)
+    return replace(window, guessed=direction == 0)
 
 
 def _iso(match: re.Match[str], at: datetime) -> Window:
@@ -216,8 +218,10 @@ def _month_day(match: re.Match[str], at: datetime) -> Window | None:
     number = int(match["day"])
     until = int(match["until"]) if match.groupdict().get("until") else number
     year = match["year"]
-    first = date(int(year), month, number) if year else _nearest(month, number, at, tense(match))
-    return windows.on_date(first, at.tzinfo, max(1, until - number + 1))
+    direction = tense(match)
+    first = date(int(year), month, number) if year else _nearest(month, number, at, direction)
+    window = windows.on_date(first, at.tzinfo, max(1, until - number + 1))
+    return replace(window, guessed=not year and direction == 0)
 
 
 def _nearest(month: int, number: int, at: datetime, direction: Tense) -> date:
@@ -239,10 +243,10 @@ def _month_year(match: re.Match[str], at: datetime) -> Window:
 
 def _in_month(match: re.Match[str], at: datetime) -> Window:
     number = _month_number(match["month"])
-    ahead = match["cue"].lower() == "by" or tense(match) > 0
+    direction: Tense = 1 if match["cue"].lower() == "by" else tense(match)
     if number == at.month:
         return windows.month(at)
-    return _month(number, at, 1 if ahead else -1)
+    return replace(_month(number, at, direction or -1), guessed=direction == 0)
 
 
 def _in_year(match: re.Match[str], at: datetime) -> Window:

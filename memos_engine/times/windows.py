@@ -35,6 +35,8 @@ class Window:
     """Exclusive, aware, after `start`."""
     precision: Precision
     """How exact the words were. A part of a day counts as `hour`, a weekend as `week`."""
+    guessed: bool = False
+    """Neither the words nor the sentence's tense tell which of several such days or months is meant."""
 
 
 def day(at: datetime, offset: int = 0) -> Window:
