@@ -78,12 +78,12 @@ class MemOS:
             )
         if reranker is not None and not callable(getattr(type(reranker), "scores", None)):
             raise BadInput(
-                f"reranker is a {type(reranker).__name__}: hand over CrossEncoderReranker(folder), or "
+                f"reranker of type {type(reranker).__name__} is none: hand over CrossEncoderReranker(folder), or "
                 "FunctionReranker(function, fingerprint=...)"
             )
         if rewrite is not None and not callable(rewrite):
             raise BadInput(
-                f"rewrite is a {type(rewrite).__name__}: hand over ChatRewriter(chat_model), or a function"
+                f"rewrite of type {type(rewrite).__name__} is none: hand over ChatRewriter(chat_model), or a function"
             )
         host = Host(
             Path(path),

@@ -232,6 +232,15 @@ def test_filters_agree_with_a_scan(talk: MemCube) -> None:
     assert {hit.item.speaker for hit in found} == {"Ann"}
 
 
+def test_a_single_character_finds_a_word_within_a_run(talk: MemCube) -> None:
+    """A Chinese word of one character is found in a question that writes no spaces."""
+    talk.add("我养了一只猫，名字叫团子。")
+    talk.add("今天在公园喝茶。")
+    hit = talk.search("猫叫什么？")[0]
+    assert hit.item.text.startswith("我养了一只猫")
+    assert "keyword" in {reason.retriever for reason in hit.why}
+
+
 # What is over
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from memos_engine import (
     AsyncMemOS,
+    BadInput,
     BadLimit,
     BadText,
+    ChatRewriter,
     Context,
     FunctionReranker,
     MemCube,
@@ -533,3 +535,24 @@ def test_one_in_twenty_thousand(tmp_path: Path, clock: FrozenClock, index_above:
         assert "He stands by the weir." in told(context)
         assert cube.search("Which heron came on 8 May 2025?")[0].item.text == "The heron is called Archibald."
         assert cube.search("copper window number 12345")[0].item.text.endswith("number 12345")
+
+
+def test_arguments_of_recall_are_checked(cube: MemCube) -> None:
+    """What is no counter, no query or no argument is told by its name."""
+    with pytest.raises(BadInput, match="count_tokens is 5"):
+        cube.recall("tea", count_tokens=5)  # type: ignore[arg-type] # -- refused
+    with pytest.raises(BadInput, match=r"queries=\["):
+        cube.recall_many("tea")
+    with pytest.raises(BadInput, match="unknown argument 'budget'"):
+        cube.recall("tea", budget=100)  # type: ignore[call-arg] # -- refused
+    with pytest.raises(BadInput, match="hand over a chat model"):
+        ChatRewriter(None)  # type: ignore[arg-type] # -- refused
+    with pytest.raises(BadInput, match="hand over a function"):
+        FunctionReranker(5, fingerprint="x")  # type: ignore[arg-type] # -- refused
+
+
+@pytest.mark.parametrize("models", [{"reranker": 5}, {"rewrite": 5}])
+def test_models_are_checked_when_a_root_is_opened(tmp_path: Path, models: dict[str, int]) -> None:
+    """A reranker that has no scores, and a rewriter that cannot be called, are refused."""
+    with pytest.raises(BadInput, match="of type int is none"):
+        MemOS.open(tmp_path / "root", **models)  # type: ignore[arg-type] # -- refused

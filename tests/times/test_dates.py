@@ -241,3 +241,29 @@ def test_no_text_takes_long(text: str) -> None:
     began = time.perf_counter()
     find_times(text, SAID)
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "guessed"),
+    [
+        ("The package arrives on Wednesday.", True),
+        ("My birthday is 4 July.", True),
+        ("Elin goes back to work in June.", True),
+        ("I went there on Wednesday.", False),
+        ("I will go in September.", False),
+        ("I saw it yesterday.", False),
+        ("小林的生日是九月三号", True),
+    ],
+)
+def test_a_guess_is_told(text: str, guessed: bool) -> None:
+    """Where neither words nor tense tell which day is meant, the window is the nearest, and says that it is a guess."""
+    (mention,) = find_times(text, SAID)
+    assert mention.guessed == guessed
+
+
+@pytest.mark.parametrize("text", ["We will run on Sunday, 21 May", "We will run on Sunday 21 May"])
+def test_a_weekday_and_its_date_are_one_time(text: str) -> None:
+    """The date decides."""
+    (mention,) = find_times(text, SAID)
+    assert mention.text == text.removeprefix("We will run ")
+    assert (mention.start.month, mention.start.day) == (5, 21)
