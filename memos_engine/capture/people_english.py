@@ -128,6 +128,8 @@ def names(text: str, known: Container[str] = ()) -> Iterator[tuple[int, str]]:
         text: Any text.
         known: First names that are found by other means: a text with no others is not looked through.
     """
+    if text.islower():
+        return
     words = {word for word in _CAPITALISED.findall(text) if word not in _NOT_NAMES and word not in known}
     if not words:
         return

@@ -68,6 +68,8 @@ def checked(vectors: ArrayLike, count: int, dim: int | None) -> Vectors:
     with np.errstate(over="ignore"):  # what does not fit becomes inf and is refused below
         rows = np.ascontiguousarray(raw, dtype=np.float32)
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    if (np.abs(norms - 1) <= _UNIT_TOLERANCE).all():
+        return rows
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
     if bad.size:
         fault = "a zero vector" if norms[bad[0]] == 0 else "NaN or infinity"

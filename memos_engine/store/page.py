@@ -153,13 +153,13 @@ def _best_refs(scores: NDArray[np.float32], refs: NDArray[np.int64], limit: int)
     while True:
         top = np.argpartition(scores, -wide)[-wide:] if wide < len(scores) else np.arange(len(scores))
         top = top[np.lexsort((refs[top], -scores[top]))]
-        best: dict[int, float] = {}
-        for place, score in zip(top.tolist(), scores[top].tolist(), strict=True):
-            if score == -np.inf:
-                break
-            best.setdefault(int(refs[place]), score)
-        if len(best) >= limit or wide == len(scores) or len(best) < 1:
-            return list(best.items())[:limit]
-        if scores[top[-1]] == -np.inf:
+        top = top[scores[top] > -np.inf]
+        found, cosines = refs[top].tolist(), scores[top].tolist()
+        best = dict(zip(found, cosines, strict=True))
+        if len(best) < len(found):  # several rows of one ref: the first is its best
+            best = {}
+            for ref, cosine in zip(found, cosines, strict=True):
+                best.setdefault(ref, cosine)
+        if len(best) >= limit or wide == len(scores) or len(top) < wide:
             return list(best.items())[:limit]
         wide = min(4 * wide, len(scores))

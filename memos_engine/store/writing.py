@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import apsw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -126,10 +127,15 @@ class CubeWriter(CubeReader):
             if indexed:
                 words.append((n, words_of(entry.item.speaker, entry.item.text, entry.item.event_at)))
                 vectors += _vector_rows(n, entry.vectors, embedder)
-        taken = self._taken([entry.item.id for entry in entries])
-        if taken:
-            raise MessageConflict(f"item id {taken!r} exists already: leave the id out, or use `update`")
-        self.connection.executemany(INSERT_ITEM, items)
+        try:
+            self.connection.executemany(INSERT_ITEM, items)
+        except apsw.ConstraintError as exc:
+            taken = self._taken([entry.item.id for entry in entries])
+            if taken is None:
+                raise
+            raise MessageConflict(
+                f"item id {taken!r} exists already: leave the id out, or use `update`"
+            ) from exc
         self.connection.executemany("INSERT INTO words (rowid, body) VALUES (?, ?)", words)
         self.connection.executemany(
             "INSERT INTO vectors (item, name, embedder, data) VALUES (?, ?, ?, ?)", vectors
