@@ -44,6 +44,9 @@ _STOP_SIGNS = frozenset(
 )
 """Han characters that are words of their own in almost any sentence."""
 
+WORD_SIGNS = 2
+"""Characters of a run up to which it is taken for one word."""
+
 
 @cache
 def _run() -> re.Pattern[str]:
@@ -78,7 +81,7 @@ def query_words(text: str) -> list[str]:
     """The words of a query worth asking for, in order, each once; stop words only if there is nothing else.
 
     A word that ends in `*` asks for a prefix: a lone character of an unspaced script, and each Han character
-    that may be a word by itself.
+    of a longer run that may be a word by itself.
     """
     found = list(dict.fromkeys(_split(normalised(text[:20_000]).lower())))
     kept = [word for word in found if word not in STOP_WORDS and word not in _STOP_BIGRAMS]
@@ -94,9 +97,12 @@ def _split(text: str) -> Iterator[str]:
             yield word + "*"
         else:
             yield from (word[i : i + 2] for i in range(len(word) - 1))
-            yield from (
-                f"{sign}*" for sign in word if "\u3400" <= sign <= "\u9fff" and sign not in _STOP_SIGNS
-            )
+            if len(word) > WORD_SIGNS:
+                yield from (f"{sign}*" for sign in word if _may_be_a_word(sign))
+
+
+def _may_be_a_word(sign: str) -> bool:
+    return "\u3400" <= sign <= "\u9fff" and sign not in _STOP_SIGNS
 
 
 def match_expression(words: list[str]) -> str:
