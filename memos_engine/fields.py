@@ -133,7 +133,7 @@ def _refuse_unknown(given: Mapping[str, Any], known: type) -> None:
     unknown = sorted(set(given) - set(known.__annotations__))
     if unknown:
         raise BadInput(
-            f"unknown argument {unknown[0]!r}: beside what this method names itself, there are "
+            f"unknown field {unknown[0]!r}: known are this method's own arguments and "
             f"{', '.join(known.__annotations__)}"
         )
 

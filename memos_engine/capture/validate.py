@@ -35,7 +35,7 @@ def check_text(text: object, what: str = "text") -> str:
     if not isinstance(text, str):
         raise BadText(f"{what} is a {type(text).__name__}, not a str: hand over its text")
     if not text.strip():
-        raise BadText(f"{what} is blank ({text[:20]!r}): hand over some words")
+        raise BadText(f"{what} is blank ({text[:20]!r}): leave it out, or hand over some words")
     _check_characters(text, what, BadText)
     if len(text) > TEXT_BYTES_MAX // 4 and len(text.encode()) > TEXT_BYTES_MAX:
         raise BadText(f"{what} has more than {TEXT_BYTES_MAX:,} bytes: split it into parts and add each")

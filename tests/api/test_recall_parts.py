@@ -543,7 +543,7 @@ def test_arguments_of_recall_are_checked(cube: MemCube) -> None:
         cube.recall("tea", count_tokens=5)  # type: ignore[arg-type] # -- refused
     with pytest.raises(BadInput, match=r"queries=\["):
         cube.recall_many("tea")
-    with pytest.raises(BadInput, match="unknown argument 'budget'"):
+    with pytest.raises(BadInput, match="unknown field 'budget'"):
         cube.recall("tea", budget=100)  # type: ignore[call-arg] # -- refused
     with pytest.raises(BadInput, match="hand over a chat model"):
         ChatRewriter(None)  # type: ignore[arg-type] # -- refused
