@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memos_engine.errors import BadLimit, BadName, BadVector, EmbedderUnavailable
 from memos_engine.models.card import ONNX, Card, described, unavailable
+from memos_engine.models.hub import no_progress_bar
 from memos_engine.ports import Vectors
 
 __all__ = ["CHECKED", "FunctionEmbedder", "SentenceEmbedder", "checked"]
@@ -288,7 +288,7 @@ def _torch_forward(folder: Path, device: str) -> _Forward:
     import torch  # noqa: PLC0415 -- seconds and hundreds of megabytes: on first use only
     import transformers  # noqa: PLC0415 -- as torch
 
-    with _no_progress_bar(transformers.utils.logging):
+    with no_progress_bar(transformers.utils.logging):
         model = transformers.AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     model = model.to(device=device, dtype=torch.float32).eval()
 
@@ -300,17 +300,6 @@ def _torch_forward(folder: Path, device: str) -> _Forward:
             return np.asarray(output.last_hidden_state.cpu().numpy(), dtype=np.float32)
 
     return forward
-
-
-@contextmanager
-def _no_progress_bar(logging: Any) -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _cpus() -> int:

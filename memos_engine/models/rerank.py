@@ -7,21 +7,18 @@ knows items, a store or HTTP; tokenizers, torch and transformers are imported on
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memos_engine.errors import BadInput, BadLimit, BadName, ModelFailed, ModelUnavailable
+from memos_engine.models.hub import Hub, no_progress_bar
 
 __all__ = ["CrossEncoderReranker", "FunctionReranker", "checked_scores"]
 
@@ -33,9 +30,6 @@ _Forward: TypeAlias = Callable[[_Ids, _Ids, _Ids], ArrayLike]
 """Token ids, kinds and mask, all (B, L), to logits (B,)."""
 
 _DEFAULT = "cross-encoder/ms-marco-MiniLM-L6-v2"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_HUB_FILES = ("*.json", "model*.safetensors")
-_HUB_TIMEOUT_S = 5.0
 _WINDOW_BATCHES = 64
 """Texts are tokenised and sorted this many batches at a time, so that memory stays bounded."""
 _CHARS_PER_TOKEN_MAX = 256
@@ -215,7 +209,7 @@ class CrossEncoderReranker:
                 except ImportError as exc:
                     raise ModelUnavailable(_INSTALL.format(exc=exc)) from exc
                 except Exception as exc:  # three libraries without a common base; translated, not swallowed
-                    raise _unavailable(card.folder, f"it cannot be loaded ({exc})") from exc
+                    raise _HUB.unavailable(card.folder, f"it cannot be loaded ({exc})") from exc
             return self._runner
 
 
@@ -252,7 +246,7 @@ def _torch_forward(folder: Path, device: str) -> _Forward:
     import torch  # noqa: PLC0415 -- seconds and hundreds of megabytes: on first use only
     import transformers  # noqa: PLC0415 -- as torch
 
-    with _no_progress_bar(transformers.utils.logging):
+    with no_progress_bar(transformers.utils.logging):
         model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder,
             local_files_only=True,
@@ -261,7 +255,7 @@ def _torch_forward(folder: Path, device: str) -> _Forward:
             output_loading_info=True,
         )
     if missing := sorted(report["missing_keys"]):  # they would be random numbers
-        raise _unavailable(
+        raise _HUB.unavailable(
             folder, f"its weights lack {', '.join(missing[:3])}: it was trained for other work"
         )
     model = model.to(device=device, dtype=torch.float32).eval()
@@ -277,17 +271,6 @@ def _torch_forward(folder: Path, device: str) -> _Forward:
     return forward
 
 
-@contextmanager
-def _no_progress_bar(logging: Any) -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 @dataclass(frozen=True, slots=True)
 class _Card:
     """What a cross-encoder's folder says about itself."""
@@ -301,89 +284,37 @@ class _Card:
 
 def _described(model: str | Path, max_length: int | None) -> _Card:
     """Find the model's folder, fetching it where need be, and read what it says. Hashes the weights."""
-    folder = _located(model)
-    config = _json(folder, "config.json")
+    folder = _HUB.located(model)
+    config = _HUB.json(folder, "config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str):
-        raise _unavailable(folder, "its config.json is missing or names no model_type")
+        raise _HUB.unavailable(folder, "its config.json is missing or names no model_type")
     labels = len(config.get("id2label") or range(config.get("num_labels") or 2))
     made_for = str((config.get("architectures") or [f"{kind}ForSequenceClassification"])[0])
     if labels != 1 or not made_for.endswith("ForSequenceClassification"):
-        raise _unavailable(folder, f"it is {made_for} with {labels} labels, not a classifier with one")
+        raise _HUB.unavailable(folder, f"it is {made_for} with {labels} labels, not a classifier with one")
     pad_id = config.get("pad_token_id") or 0
     positions = config.get("max_position_embeddings") or 512
     positions -= pad_id + 1 if kind in _OFFSET_KINDS else 0
-    own = _json(folder, "tokenizer_config.json").get("model_max_length") or positions
+    own = _HUB.json(folder, "tokenizer_config.json").get("model_max_length") or positions
     length = max_length or int(min(own, positions))
     if length > positions:
         raise BadLimit(f"max_length={length!r} is more than the {positions} tokens this model can read.")
-    digest = _sha256(folder)
+    digest = _HUB.sha256(folder, sorted(folder.glob("model*.safetensors")))
     return _Card(folder, length, pad_id, f"{kind}:{digest[:12]}:pair:logit:float32:max{length}")
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    """Return a JSON object of the folder, `{}` where there is no such file."""
-    try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as exc:
-        raise _unavailable(folder, f"its {name} cannot be read ({exc})") from exc
-    return value if isinstance(value, dict) else {}
-
-
-def _sha256(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("model*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as exc:
-            raise _unavailable(folder, f"{path.name} cannot be read ({exc})") from exc
-    return digest.hexdigest()
-
-
 def _lacking(folder: Path) -> str:
-    """Name the first file that a reranker's folder lacks; empty when all are there."""
+    """The first file that a reranker's folder lacks; empty when all are there."""
     needed = ("config.json", "tokenizer.json", "model*.safetensors")
-    return next((name for name in needed if not any(folder.glob(name))), "")
+    return next((f"no {name}" for name in needed if not any(folder.glob(name))), "")
 
 
-def _located(model: str | Path) -> Path:
-    """Return the folder that holds the model, fetching it where a name is not in the cache."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if lacking := _lacking(folder):
-            raise _unavailable(model, f"the folder has no {lacking}")
-        return folder
-    if isinstance(model, Path) or not _HUB_NAME.fullmatch(model):
-        raise _unavailable(model, "there is no such folder")
-    try:
-        import huggingface_hub as hub  # noqa: PLC0415 -- needed only when a name was given
-    except ImportError as exc:
-        raise ModelUnavailable(_INSTALL.format(exc=exc)) from exc
-    try:
-        cached = hub.try_to_load_from_cache(model, "config.json")
-        if isinstance(cached, str) and not _lacking(Path(cached).parent):
-            return Path(cached).parent
-        # asked first because it fails fast: a download of the client retries for 23 s without network
-        hub.model_info(model, timeout=_HUB_TIMEOUT_S)
-        folder = Path(hub.snapshot_download(model, allow_patterns=list(_HUB_FILES)))
-    except Exception as exc:  # the hub's errors have no common base; all are translated, none swallowed
-        reason = str(exc).partition("\n")[0]
-        raise _unavailable(model, f"not in the Hugging Face cache, and the hub said: {reason}") from exc
-    if lacking := _lacking(folder):
-        raise _unavailable(model, f"it publishes no {lacking}")
-    return folder
-
-
-def _unavailable(model: str | Path, why: str) -> ModelUnavailable:
-    """Return the error that says what to type, for a model given by folder or by name."""
-    name = model if isinstance(model, str) and _HUB_NAME.fullmatch(model) else _DEFAULT
-    base = name.rpartition("/")[2]
-    return ModelUnavailable(
-        f"The reranker {str(model)!r} is not available: {why}. On a connected machine run "
-        f"`hf download {name} --local-dir {base}`, copy that folder here, and pass it: "
-        f"CrossEncoderReranker('/path/to/{base}')."
-    )
+_HUB = Hub(
+    ModelUnavailable,
+    "reranker",
+    "CrossEncoderReranker('{}')",
+    _DEFAULT,
+    ("*.json", "model*.safetensors"),
+    _lacking,
+)
