@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         EmbedderMismatch,
         EmbedderUnavailable,
         IdempotencyConflict,
+        IdentityMissing,
         ItemNotFound,
         JobFailed,
         MemosError,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from memos_engine.models.rewrite import ChatRewriter
     from memos_engine.mos import MOS
     from memos_engine.ports import ChatMessage, ChatModel, Embedder, Reranker
+    from memos_engine.store.thread_reading import ThreadsView
     from memos_engine.store.thread_values import Blob, ThreadEntry, ThreadInfo
     from memos_engine.store.threads import Threads
 
@@ -128,6 +130,7 @@ __all__ = [
     "HttpChatModel",
     "HttpReranker",
     "IdempotencyConflict",
+    "IdentityMissing",
     "ItemNotFound",
     "ItemVersion",
     "Job",
@@ -160,6 +163,7 @@ __all__ = [
     "ThreadEntry",
     "ThreadInfo",
     "Threads",
+    "ThreadsView",
     "TreeNode",
     "VersionConflict",
 ]
@@ -188,6 +192,7 @@ _HOMES = {
         "EmbedderMismatch",
         "EmbedderUnavailable",
         "IdempotencyConflict",
+        "IdentityMissing",
         "ItemNotFound",
         "JobFailed",
         "MemosError",
@@ -233,6 +238,7 @@ _HOMES = {
     "models.rewrite": ("ChatRewriter",),
     "mos": ("MOS",),
     "ports": ("ChatMessage", "ChatModel", "Embedder", "Reranker"),
+    "store.thread_reading": ("ThreadsView",),
     "store.thread_values": ("Blob", "ThreadEntry", "ThreadInfo"),
     "store.threads": ("Threads",),
 }

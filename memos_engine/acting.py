@@ -64,6 +64,11 @@ class ScopedCube:
         """The cube's name, unique per owner."""
         return self.info.name
 
+    @property
+    def scope(self) -> Scope | None:
+        """Under whose identity this handle acts. None: the root's, who opened the folder."""
+        return self._scope
+
     def grant(self, scope: Scope, right: Right) -> None:
         """Let another principal read, or read and write, this cube.
 

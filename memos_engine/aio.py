@@ -67,6 +67,7 @@ class AsyncKeyValues(_Twin[KeyValues]):
 class AsyncThreads(_Twin[Threads]):
     """The async twin of `Threads`."""
 
+    read = _forward(Threads.read)
     append = _forward(Threads.append)
     replace = _forward(Threads.replace)
     remove = _forward(Threads.remove)
@@ -96,6 +97,11 @@ class AsyncMemCube(_Twin[MemCube]):
     def info(self) -> CubeRow:
         """What the catalog says of it."""
         return self._sync.info
+
+    @property
+    def scope(self) -> Scope | None:
+        """Under whose identity this handle acts. None: the root's, who opened the folder."""
+        return self._sync.scope
 
     @property
     def kv(self) -> AsyncKeyValues:
@@ -158,6 +164,11 @@ class AsyncMemOS(_Twin[MemOS]):
             )
         )  # fmt: skip
         return cls(sync)
+
+    @property
+    def scope(self) -> Scope | None:
+        """Under whose identity this handle acts. None: the root's, who opened the folder."""
+        return self._sync.scope
 
     def acting_as(self, scope: Scope) -> Self:
         """As `MemOS.acting_as`."""

@@ -96,6 +96,11 @@ class MemOS:
             host.start()
         return cls(host, None)
 
+    @property
+    def scope(self) -> Scope | None:
+        """Under whose identity this handle acts. None: the root's, who opened the folder."""
+        return self._scope
+
     def acting_as(self, scope: Scope) -> Self:
         """The same memories with the rights of `scope`: the only way in which an identity is passed.
 

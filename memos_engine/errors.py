@@ -16,6 +16,7 @@ MemosError
 │   ├── CubeNotFound
 │   └── ItemNotFound
 ├── AccessDenied (PermissionError)     this scope may not do that
+│   └── IdentityMissing                nobody is named; no identity, no memory
 ├── EmbedderMismatch (ValueError)      the cube was built with another embedder
 ├── EmbedderUnavailable (RuntimeError) no weights; the message says what to type
 ├── ModelUnavailable (RuntimeError)    a reranker or chat model cannot be had, or its server not reached
@@ -56,6 +57,7 @@ __all__ = [
     "EmbedderMismatch",
     "EmbedderUnavailable",
     "IdempotencyConflict",
+    "IdentityMissing",
     "ItemNotFound",
     "JobFailed",
     "MemosError",
@@ -131,6 +133,10 @@ class ItemNotFound(NotFound):
 
 class AccessDenied(MemosError, PermissionError):
     """This scope lacks the right the call needs."""
+
+
+class IdentityMissing(AccessDenied):
+    """Nothing says who is asking: no identity, no memory."""
 
 
 class EmbedderMismatch(MemosError, ValueError):

@@ -6,7 +6,7 @@ A right is held on a cube by a principal (`user:<name>` or `agent:<name>`). `own
 
 from __future__ import annotations
 
-from memos_engine.errors import AccessDenied
+from memos_engine.errors import IdentityMissing
 from memos_engine.items import Right, Scope
 
 ROOT = "root"
@@ -18,7 +18,7 @@ def principal_of(scope: Scope | None) -> str:
     """The principal that acts under `scope`: the user, else the agent; `root` for no scope.
 
     Raises:
-        AccessDenied: the scope names neither; who is nobody may do nothing.
+        IdentityMissing: the scope names neither; who is nobody may do nothing.
     """
     if scope is None:
         return ROOT
@@ -26,7 +26,7 @@ def principal_of(scope: Scope | None) -> str:
         return f"user:{scope.user}"
     if scope.agent is not None:
         return f"agent:{scope.agent}"
-    raise AccessDenied("this Scope names nobody: give it a user or an agent, as in Scope(user='alice')")
+    raise IdentityMissing("this Scope names nobody: give it a user or an agent, as in Scope(user='alice')")
 
 
 def permits(held: Right | None, needed: Right) -> bool:
