@@ -58,10 +58,12 @@ class AsyncKeyValues(_Twin[KeyValues]):
 
     put = _forward(KeyValues.put)
     get = _forward(KeyValues.get)
+    get_many = _forward(KeyValues.get_many)
     delete = _forward(KeyValues.delete)
     batch = _forward(KeyValues.batch)
     search = _forward(KeyValues.search)
     list_namespaces = _forward(KeyValues.list_namespaces)
+    sweep = _forward(KeyValues.sweep)
 
 
 class AsyncThreads(_Twin[Threads]):
@@ -169,6 +171,11 @@ class AsyncMemOS(_Twin[MemOS]):
     def scope(self) -> Scope | None:
         """Under whose identity this handle acts. None: the root's, who opened the folder."""
         return self._sync.scope
+
+    @property
+    def embedder(self) -> Embedder:
+        """What makes the vectors; it runs in the caller's thread."""
+        return self._sync.embedder
 
     def acting_as(self, scope: Scope) -> Self:
         """As `MemOS.acting_as`."""

@@ -20,7 +20,9 @@ NamedVectors: TypeAlias = dict[str, NDArray[np.float32]]
 def texts_by_name(item: MemoryItem, names: Sequence[str] = ()) -> dict[str, str]:
     """What is embedded for an item: `turn` with date and speaker, `text` as it is, or fields of a value by path."""
     if item.key is not None:
-        paths = dict.fromkeys(name.rsplit("#", 1)[0] for name in names) or ("$",)
+        if not names:  # put without a model, or out of search until now: the words that were indexed
+            return {"$#0": item.text}
+        paths = dict.fromkeys(name.rsplit("#", 1)[0] for name in names)
         return {
             f"{path}#{n}": text for path in paths for n, text in enumerate(texts_at(item.value or {}, path))
         }

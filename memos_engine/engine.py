@@ -101,6 +101,11 @@ class MemOS:
         """Under whose identity this handle acts. None: the root's, who opened the folder."""
         return self._scope
 
+    @property
+    def embedder(self) -> Embedder:
+        """What makes the vectors; it runs in the caller's thread."""
+        return self._host.models.embedder
+
     def acting_as(self, scope: Scope) -> Self:
         """The same memories with the rights of `scope`: the only way in which an identity is passed.
 

@@ -6,6 +6,7 @@ MemosError
 │   ├── BadTime                        a naive datetime, or one out of range
 │   ├── BadLimit                       a negative or absurd limit, budget or batch
 │   ├── BadName                        a cube, user, namespace or key that cannot be a name
+│   ├── BadValue (TypeError)           a value of a key-value entry that is no JSON object
 │   ├── BadVector                      an embedder returned the wrong shape, dtype or NaN
 │   └── ModelRefused                   a model's server refused the key, the model or the request
 ├── Conflict (ValueError)              it contradicts what is already stored
@@ -50,6 +51,7 @@ __all__ = [
     "BadRoot",
     "BadText",
     "BadTime",
+    "BadValue",
     "BadVector",
     "Closed",
     "Conflict",
@@ -97,6 +99,10 @@ class BadLimit(BadInput):
 
 class BadName(BadInput):
     """A cube, user, namespace or key that cannot be a name."""
+
+
+class BadValue(BadInput, TypeError):
+    """A value of a key-value entry that is no JSON object."""
 
 
 class BadVector(BadInput):

@@ -119,6 +119,8 @@ class MemoryItem:
     visibility: Visibility = "cube"
     origin: str = "user"
     """What wrote it: `user`, `capture`, `reader:<name>`, `organise`, `archive`."""
+    ttl: timedelta | None = None
+    """How long after a read that refreshes a key-value entry it ends at the earliest. None: reads put off nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +368,8 @@ class KvEntry:
     created_at: datetime
     updated_at: datetime
     score: float | None = None
-    """Higher is better. None when it was not ranked by a query."""
+    """At most 1, higher is better: the cosine of the entry's best vector with the query, raised by the share
+    of the query's words that the entry holds. None when no query ranked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +382,9 @@ class KvPut:
     index: tuple[str, ...] | Literal[False] | None = None
     """Paths of the fields a query finds it by, as `a.b` or `a[*].c`. None: the whole value. False: none."""
     ttl: timedelta | None = None
+    """After which it is gone. None: never."""
+    embed: bool = True
+    """False: a query finds it by its words alone, and no model is asked for its vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,11 @@ Clock: TypeAlias = Callable[[], datetime]
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Texts to vectors. Deterministic: one text has one vector under one fingerprint."""
+    """Texts to vectors. Deterministic: one text has one vector under one fingerprint.
+
+    One whose model reads a question otherwise than what answers it may also have `embed_query(text)`, which
+    returns the question's row (D,): `cube.kv.search` asks it.
+    """
 
     @property
     def fingerprint(self) -> str:

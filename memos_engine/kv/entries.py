@@ -12,24 +12,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, cast
 
-from memos_engine.capture.validate import TEXT_BYTES_MAX, check_limit, check_name, check_text, check_ttl
-from memos_engine.errors import BadInput, BadName, BadText
+from memos_engine.capture.validate import check_limit, check_text, check_ttl
+from memos_engine.errors import AccessDenied, BadInput
 from memos_engine.ids import new_id
-from memos_engine.items import Filter, Json, KvDelete, KvEntry, KvPut, MemoryItem, Right
-from memos_engine.kv.filter import matches, validated
-from memos_engine.kv.writes import KvWrite, Place, kv_item, kv_namespaces, kv_write
-from memos_engine.retrieval import search as ranked
-from memos_engine.store.paths import texts_at
+from memos_engine.items import Json, KvDelete, KvEntry, KvPut, MemoryItem, Right
+from memos_engine.kv.filter import field_tests, validated
+from memos_engine.kv.reads import Found, Place, Wanted, kv_get, kv_namespaces, kv_search
+from memos_engine.kv.values import check_label, check_namespace, fits, json_text, words_at
+from memos_engine.kv.writes import KvWrite, kv_put_off, kv_sweep, kv_write
+from memos_engine.shelf import Actor, TextShelf
+from memos_engine.store.kv_rows import Among
 
 if TYPE_CHECKING:
     from memos_engine.ports import Clock
-from memos_engine.shelf import Actor, TextShelf
 
-SCAN = 500  # entries read at a time while a filter looks for matches
-QUERY_POOL = 10_000  # hits ranked by a query that a filter then thins out
-LABELS_MAX = 32
-DEPTH_MAX = 100
-"""Levels of a value; JSON readers in other languages stop not far above."""
+ROWS_MAX = 10_000_000
+"""Of a limit or an offset."""
 
 
 class KeyValues:
@@ -44,6 +42,8 @@ class KeyValues:
         self._actor = actor
         self._clock = clock
 
+    # Write
+
     def put(
         self,
         namespace: Sequence[str],
@@ -52,6 +52,7 @@ class KeyValues:
         *,
         index: Sequence[str] | Literal[False] | None = None,
         ttl: timedelta | None = None,
+        embed: bool = True,
     ) -> None:
         """Write `value` under (namespace, key), durable when it returns.
 
@@ -61,31 +62,24 @@ class KeyValues:
             value: A JSON object.
             index: Paths of the fields a query finds it by; None for the whole value, False for none.
             ttl: After which it is gone.
+            embed: False: a query finds it by its words alone, and no model is needed.
 
         Raises:
             AccessDenied: this scope may not write here.
-            BadInput: a name or the value cannot be taken.
+            BadInput: a name, the value, a path or the ttl cannot be taken.
+            EmbedderUnavailable: the embedder's model cannot be had.
         """
         if isinstance(index, str):
             raise BadInput(f"index is the text {index!r}: hand over a list of paths, as in index=[{index!r}]")
         paths = index if index is None or index is False else tuple(index)
-        self.batch([KvPut(check_namespace(namespace), key, value, paths, ttl)])
-
-    def get(self, namespace: Sequence[str], key: str) -> KvEntry | None:
-        """The entry under (namespace, key), or None.
-
-        Raises:
-            AccessDenied: this scope may not read here.
-        """
-        actor = self._actor("read")
-        item = kv_item(self._shelf(), (check_namespace(namespace), check_name(key, "key")), actor.view)
-        return None if item is None else _entry(item, None)
+        self.batch([KvPut(check_namespace(namespace), key, value, paths, ttl, embed)])
 
     def delete(self, namespace: Sequence[str], key: str) -> None:
         """Erase the entry under (namespace, key), if there is one.
 
         Raises:
             AccessDenied: this scope may not write here.
+            BadInput: a name cannot be taken.
         """
         self.batch([KvDelete(check_namespace(namespace), key)])
 
@@ -95,16 +89,62 @@ class KeyValues:
         Raises:
             AccessDenied: this scope may not write here.
             BadInput: one of them cannot be taken; none was applied.
+            EmbedderUnavailable: the embedder's model cannot be had.
         """
         actor = self._actor("write")
         now = self._clock()
-        last: dict[Place, KvWrite] = {}
+        last: dict[Place, KvWrite | None] = {}
         for operation in operations:
             if not isinstance(operation, (KvPut, KvDelete)):
                 raise BadInput(f"an operation is a {type(operation).__name__}: make it a KvPut or a KvDelete")
-            place = (check_namespace(operation.namespace), check_name(operation.key, "key"))
-            last[place] = None if isinstance(operation, KvDelete) else self._item(operation, actor, now)
+            place = _place(operation.namespace, operation.key)
+            last[place] = None if isinstance(operation, KvDelete) else self._write(operation, actor, now)
         kv_write(self._shelf(), last, actor)
+
+    def sweep(self) -> int:
+        """Erase the entries whose time is over, with their versions; returns how many.
+
+        Reads pass them over anyway: this frees what they take, and lets nobody dig them out.
+
+        Raises:
+            AccessDenied: this scope may not write here.
+        """
+        return kv_sweep(self._shelf(), self._actor("write"))
+
+    # Read
+
+    def get(self, namespace: Sequence[str], key: str, *, refresh_ttl: bool = False) -> KvEntry | None:
+        """The entry under (namespace, key), or None.
+
+        Args:
+            namespace: Its labels.
+            key: Its key.
+            refresh_ttl: Put off its end to its ttl from now, if it has one and this scope may write.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            BadInput: a name cannot be taken.
+        """
+        return self.get_many([(namespace, key)], refresh_ttl=refresh_ttl)[0]
+
+    def get_many(
+        self, places: Sequence[tuple[Sequence[str], str]], *, refresh_ttl: bool = False
+    ) -> list[KvEntry | None]:
+        """The entry under each (namespace, key), or None, all of one moment.
+
+        Args:
+            places: Namespaces and keys.
+            refresh_ttl: As in `get`.
+
+        Raises:
+            AccessDenied: this scope may not read here.
+            BadInput: a name cannot be taken.
+        """
+        actor = self._actor("read")
+        found = kv_get(self._shelf(), [_place(*place) for place in places], actor.view)
+        if refresh_ttl:
+            self._put_off(found)
+        return [None if each is None else _entry(each) for each in found]
 
     def search(
         self,
@@ -114,8 +154,12 @@ class KeyValues:
         filter: Mapping[str, Json] | None = None,
         limit: int = 10,
         offset: int = 0,
+        embed: bool = True,
+        refresh_ttl: bool = False,
     ) -> list[KvEntry]:
         """Entries below a namespace prefix: by relevance to `query`, or newest change first.
+
+        A query leaves none out: those that it cannot rank follow the others, newest change first.
 
         Args:
             prefix: Labels that the namespace starts with; `()` for all.
@@ -124,22 +168,29 @@ class KeyValues:
                 Operators: $eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or.
             limit: At most so many.
             offset: Pass over so many first.
+            embed: False: the query goes by words alone, and no model is needed.
+            refresh_ttl: As in `get`, for the entries that are returned.
 
         Raises:
             AccessDenied: this scope may not read here.
-            BadInput: the prefix, the filter or a limit cannot be taken.
+            BadInput: the prefix, the query, the filter or a limit cannot be taken.
+            EmbedderUnavailable: the embedder's model cannot be had.
+            EmbedderMismatch: the vectors were made by another embedder.
         """
         actor = self._actor("read")
-        wanted = Filter(namespace=check_namespace(prefix))
         condition = validated(filter or {})
-        check_limit(limit, "limit", least=0)
-        check_limit(offset, "offset", least=0)
-        if query is not None:
-            pool = QUERY_POOL if condition else limit + offset
-            hits = ranked(self._shelf(), check_text(query, "query"), actor, limit=max(pool, 1), wanted=wanted)
-            found = [_entry(hit.item, hit.score) for hit in hits if matches(condition, hit.item.value or {})]
-            return found[offset : offset + limit]
-        return self._newest(wanted, condition, actor, limit, offset)
+        among = Among(check_namespace(prefix), actor.view, field_tests(condition))
+        wanted = Wanted(
+            None if query is None else check_text(query, "query"),
+            condition,
+            check_limit(limit, "limit", least=0, most=ROWS_MAX),
+            check_limit(offset, "offset", least=0, most=ROWS_MAX),
+            embed,
+        )
+        found = kv_search(self._shelf(), among, wanted)
+        if refresh_ttl:
+            self._put_off(found)
+        return [_entry(each) for each in found]
 
     def list_namespaces(
         self,
@@ -165,109 +216,50 @@ class KeyValues:
         """
         actor = self._actor("read")
         start, end = check_namespace(prefix), check_namespace(suffix)
-        check_limit(limit, "limit", least=0)
-        check_limit(offset, "offset", least=0)
+        check_limit(limit, "limit", least=0, most=ROWS_MAX)
+        check_limit(offset, "offset", least=0, most=ROWS_MAX)
         if max_depth is not None:
             check_limit(max_depth, "max_depth")
         fixed = start[: start.index("*")] if "*" in start else start
         found = {
             namespace[:max_depth]
             for namespace in kv_namespaces(self._shelf(), fixed, actor.view)
-            if _fits(namespace[: len(start)], start) and _fits(namespace[len(namespace) - len(end) :], end)
+            if fits(namespace[: len(start)], start)
+            and fits(namespace[max(len(namespace) - len(end), 0) :], end)
         }
         return sorted(found)[offset : offset + limit]
 
-    def _newest(
-        self, wanted: Filter, condition: Mapping[str, Json], actor: Actor, limit: int, offset: int
-    ) -> list[KvEntry]:
-        shelf = self._shelf()
-        if not condition:
-            items = shelf.select(
-                wanted, actor.view, limit=limit, offset=offset, order="updated_at DESC, n DESC"
-            )
-            return [_entry(item, None) for item in items]
-        found: list[KvEntry] = []
-        for start in range(0, 2**62, SCAN):
-            items = shelf.select(
-                wanted, actor.view, limit=SCAN, offset=start, order="updated_at DESC, n DESC"
-            )
-            found += [_entry(item, None) for item in items if matches(condition, item.value or {})]
-            if len(items) < SCAN or len(found) >= offset + limit:
-                break
-        return found[offset : offset + limit]
+    # How
 
-    def _item(self, put: KvPut, actor: Actor, now: datetime) -> KvWrite:
-        text = _json_text(put.value)
+    def _write(self, put: KvPut, actor: Actor, now: datetime) -> KvWrite:
+        text = json_text(put.value)
         item = MemoryItem(
-            new_id(), self._cube, "note", text, namespace=put.namespace, key=put.key,
+            new_id(), self._cube, "note", text, namespace=tuple(put.namespace), key=put.key,
             value=cast("dict[str, Json]", json.loads(text)), session=actor.scope.session, author=actor.principal,
-            expires_at=check_ttl(put.ttl, now), created_at=now, updated_at=now, origin="kv",
+            expires_at=check_ttl(put.ttl, now), created_at=now, updated_at=now, origin="kv", ttl=put.ttl,
         )  # fmt: skip
-        if put.index is False:
-            return item, ()
-        paths = ("$",) if put.index is None else put.index
-        return dataclasses.replace(item, text=_words_at(item.value or {}, paths) or text), paths
+        paths = ("$",) if put.index is None else put.index or ()
+        words = words_at(item.value or {}, paths)
+        if not words:
+            return KvWrite(item, (), put.embed)
+        return KvWrite(dataclasses.replace(item, text=words), paths, put.embed)
+
+    def _put_off(self, found: Sequence[Found | None]) -> None:
+        """Put off the ends of what was read; who may only read does not decide how long it stays."""
+        try:
+            self._actor("write")
+        except AccessDenied:
+            return
+        kv_put_off(self._shelf(), found)
 
 
-def _words_at(value: Mapping[str, Json], paths: Sequence[str]) -> str:
-    """What keyword search reads of a value: the texts at its indexed paths."""
-    found = "\n".join(text for path in paths for text in texts_at(value, path))
-    return found.replace("\0", " ")  # a value may hold NULs; FTS5 would read no further
+def _place(namespace: Sequence[str], key: str) -> Place:
+    return check_namespace(namespace), check_label(key, "key")
 
 
-def check_namespace(namespace: Sequence[str]) -> tuple[str, ...]:
-    """Return the namespace as a tuple of checked labels.
-
-    Raises:
-        BadName: it is one string, too deep, or a label cannot be taken.
-    """
-    if isinstance(namespace, str):
-        raise BadName(
-            f"namespace is the text {namespace[:40]!r}: hand over its labels, as in ('users', 'alice')"
-        )
-    if len(namespace) > LABELS_MAX:
-        raise BadName(f"namespace has {len(namespace)} labels: at most {LABELS_MAX} are kept")
-    return tuple(check_name(label, "a namespace label") for label in namespace)
-
-
-def _fits(labels: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    return len(labels) == len(pattern) and all(
-        wanted in ("*", label) for label, wanted in zip(labels, pattern, strict=True)
-    )
-
-
-def _json_text(value: Mapping[str, Json]) -> str:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise BadInput(f"value is a {type(value).__name__}: hand over a JSON object, a dict with str keys")
-    try:
-        text = json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise BadInput(
-            f"value is no JSON object ({exc}): keep str, numbers, bool, None, list and dict only"
-        ) from exc
-    if _depth(value) > DEPTH_MAX:
-        raise BadInput(f"value nests deeper than {DEPTH_MAX} levels: flatten it")
-    if len(text.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
-        raise BadText(f"value has more than {TEXT_BYTES_MAX:,} bytes as JSON: split it")
-    return check_text(text, "value")
-
-
-def _depth(value: object) -> int:
-    """Levels of objects and lists, level by level: no recursion that a hostile value could exhaust."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (Mapping, list, tuple))
-            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
-        ]
-    return depth - 1
-
-
-def _entry(item: MemoryItem, score: float | None) -> KvEntry:
+def _entry(found: Found) -> KvEntry:
+    item = found.item
     assert item.key is not None, "a key-value item"
     assert item.created_at is not None, "stored items have times"
     assert item.updated_at is not None, "stored items have times"
-    return KvEntry(item.namespace, item.key, item.value or {}, item.created_at, item.updated_at, score)
+    return KvEntry(item.namespace, item.key, item.value or {}, item.created_at, item.updated_at, found.score)

@@ -1,20 +1,28 @@
 """Conditions on a JSON value, as key-value stores know them. Pure.
 
-A path names a field, `a.b` going into objects; a key that holds a dot itself is tried first. An
-unknown operator is an error, never an empty result.
+A path names a field, `a.b` going into objects; a key that holds a dot itself is tried first. A field
+that is missing equals None, and nothing else. An unknown operator is an error, never an empty result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from memos_engine.errors import BadInput
+from memos_engine.store.kv_rows import FieldTest
 
 DEPTH_MAX = 100
 """Levels of a condition, as of a value."""
 _MISSING = object()
 _Condition = Mapping[str, Any]
+_PLAIN_PATH = re.compile(r'[^"\\\x00-\x1f.]+(\.[^"\\\x00-\x1f.]+)*')
+"""A path whose names stand in a JSON text as they are."""
+_EXACT_MAX = 2**53
+_SQL: Mapping[str, Literal["=", ">", ">=", "<", "<="]] = {
+    "$eq": "=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=",
+}  # fmt: skip
 
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
@@ -30,13 +38,13 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 def _equal(found: Any, wanted: Any) -> bool:
     """JSON equality, at any depth: `true` is not 1, but 1 is 1.0."""
-    if isinstance(found, list) and isinstance(wanted, list):
+    if isinstance(found, list) and isinstance(wanted, (list, tuple)):
         return len(found) == len(wanted) and all(map(_equal, found, wanted))
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         return found.keys() == wanted.keys() and all(_equal(found[name], wanted[name]) for name in found)
-    if isinstance(found, bool) != isinstance(wanted, bool):
-        return False
-    return bool(found == wanted) and found is not _MISSING
+    if found is _MISSING:
+        return wanted is None
+    return isinstance(found, bool) == isinstance(wanted, bool) and bool(found == wanted)
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -70,7 +78,7 @@ def validated(condition: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any]
         if not isinstance(name, str):
             raise BadInput(f"filter key {name!r} is no str: name a field or an operator")
         if name in ("$and", "$or"):
-            if not isinstance(wanted, list) or not wanted:
+            if not isinstance(wanted, (list, tuple)) or not wanted:
                 raise BadInput(f"{name} needs a list of conditions, not {wanted!r}")
             for part in wanted:
                 validated(part, depth + 1)
@@ -93,10 +101,31 @@ def _validate_operators(wanted: Mapping[str, Any]) -> None:
     for name, operand in wanted.items():
         if name not in _OPERATORS:
             raise BadInput(f"unknown operator {name!r}: known are {', '.join(_OPERATORS)}, $and, $or")
-        if name in ("$in", "$nin") and not isinstance(operand, list):
+        if name in ("$in", "$nin") and not isinstance(operand, (list, tuple)):
             raise BadInput(f"{name} needs a list, not {operand!r}")
         if name == "$exists" and not isinstance(operand, bool):
             raise BadInput(f"$exists needs true or false, not {operand!r}")
+
+
+def field_tests(condition: _Condition) -> tuple[FieldTest, ...]:
+    """What of a validated condition a database may look at first; what meets the condition passes them all."""
+    return tuple(
+        test
+        for path, wanted in condition.items()
+        if _PLAIN_PATH.fullmatch(path) and not path.startswith("$")
+        for test in _tests(path, wanted if _is_operators(wanted) else {"$eq": wanted})
+    )
+
+
+def _tests(path: str, operators: Mapping[str, Any]) -> Iterator[FieldTest]:
+    """The comparisons with numbers that JSON and SQLite write alike, and equality with a text."""
+    for name, operand in operators.items():
+        if name not in _SQL:
+            continue
+        if isinstance(operand, int) and abs(operand) <= _EXACT_MAX:
+            yield FieldTest(path, _SQL[name], int(operand))
+        elif isinstance(operand, str) and name == "$eq" and "\0" not in operand:
+            yield FieldTest(path, "=", operand)
 
 
 def matches(condition: _Condition, value: Mapping[str, Any]) -> bool:

@@ -1,54 +1,53 @@
-"""Key-value entries on a shelf: read by key, list namespaces, and write many in one commit."""
+"""Key-value entries on a shelf, written: many in one commit, put off by a read, swept when their time is over."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from memos_engine.embedding import NamedVectors
 from memos_engine.errors import AccessDenied, Conflict
 from memos_engine.items import MemoryItem
+from memos_engine.kv.reads import Found, Place
 from memos_engine.ports import Entry
 from memos_engine.shelf import Actor, TextShelf
-from memos_engine.store.rows import View
+from memos_engine.store.rows import View, is_live, to_micros
 from memos_engine.store.writing import CubeWriter
 
-Place: TypeAlias = tuple[tuple[str, ...], str]
-"""Namespace and key."""
-KvWrite: TypeAlias = tuple[MemoryItem, tuple[str, ...]] | None
-"""An entry and the paths of the fields a query finds it by; None erases."""
+SWEEP_BATCH = 1_000
+PUT_OFF_STEP = 1_000_000
+"""Microseconds of an entry's end that are worth a write, or a hundredth of its ttl where that is less: else every
+read of a busy entry would wait for the disk."""
 
 
-def kv_item(shelf: TextShelf, place: Place, view: View) -> MemoryItem | None:
-    """The live item at a place, if `view` may see it."""
-    with shelf.file.read() as reader:
-        n = reader.kv_ref(*place)
-        return None if n is None else reader.items([n], view).get(n)
+@dataclass(frozen=True, slots=True)
+class KvWrite:
+    """An entry about to be written."""
+
+    item: MemoryItem
+    paths: tuple[str, ...]
+    """Of the fields a query finds it by, which hold a text; none: no query finds it."""
+    embed: bool
+    """False: by words alone."""
 
 
-def kv_namespaces(shelf: TextShelf, prefix: tuple[str, ...], view: View) -> list[tuple[str, ...]]:
-    """Namespaces below `prefix` that hold a live entry."""
-    with shelf.file.read() as reader:
-        return reader.namespaces(prefix, view)
-
-
-def kv_write(shelf: TextShelf, writes: Mapping[Place, KvWrite], actor: Actor) -> None:
+def kv_write(shelf: TextShelf, writes: Mapping[Place, KvWrite | None], actor: Actor) -> None:
     """Put items in place of those under the same key, and erase where there is None, in one durable commit."""
     puts = [(place, write) for place, write in writes.items() if write is not None]
-    vectors = shelf.embedded([(item, tuple(f"{path}#" for path in paths)) for _, (item, paths) in puts])
+    meant = [(place, write) for place, write in puts if write.embed and write.paths]
+    vectors = shelf.embedded([(write.item, tuple(f"{path}#" for path in write.paths)) for _, write in meant])
+    named = {place: found for (place, _), found in zip(meant, vectors, strict=True)}
     entries: dict[Place, Entry | None] = dict.fromkeys(writes)
-    for (place, (item, paths)), named in zip(puts, vectors, strict=True):
-        found = named if paths else NamedVectors()
-        entries[place] = Entry(item, found, searchable=bool(paths and named))
-    erased = [place for place, write in writes.items() if write is None]
+    for place, write in puts:
+        entries[place] = Entry(write.item, named.get(place, NamedVectors()), searchable=bool(write.paths))
     shelf.file.write(
         lambda writer: _apply(shelf, writer, entries, actor.view),
         principal=actor.principal,
         action="kv",
         detail=lambda count: {"keys": count},
     )
-    if erased:
+    if len(puts) < len(writes):
         shelf.file.checkpoint()
 
 
@@ -69,16 +68,57 @@ def _apply(shelf: TextShelf, writer: CubeWriter, entries: Mapping[Place, Entry |
         elif n is None:
             fresh.append(entry)
         else:
+            if not entry.vectors:
+                writer.drop_vectors(n, erased=False)
             writer.replace(n, _next_version(writer, n, entry), embedder)
     writer.add(fresh, embedder)
     return len(entries)
 
 
 def _next_version(writer: CubeWriter, n: int, entry: Entry) -> Entry:
-    """`entry` as the next version of item `n`: the item keeps its id, creation, author and visibility."""
+    """`entry` as the next version of item `n`: the item keeps its id, creation, author and visibility.
+
+    One whose time was over was no longer there: it begins anew.
+    """
     old = writer.item(n)
     item = dataclasses.replace(
-        entry.item, id=old.id, created_at=old.created_at, version=old.version + 1, author=old.author,
-        session=old.session, visibility=old.visibility,
+        entry.item, id=old.id, version=old.version + 1, author=old.author, session=old.session,
+        visibility=old.visibility, created_at=old.created_at if is_live(old, writer.now) else entry.item.created_at,
     )  # fmt: skip
     return dataclasses.replace(entry, item=item)
+
+
+def kv_put_off(shelf: TextShelf, found: Sequence[Found | None]) -> None:
+    """Let entries that were read end no earlier than their ttl from now."""
+    now = to_micros(shelf.clock())
+    assert now is not None, "a clock returns aware times"
+    due = [each.ref for each in found if each is not None and _gains(each.item, now)]
+    if due:
+        shelf.file.touch(lambda writer: writer.put_off(due))
+
+
+def _gains(item: MemoryItem, now: int) -> bool:
+    """Whether putting off the end of an entry is worth a write."""
+    ends = to_micros(item.expires_at)
+    if item.ttl is None or ends is None or item.state == "frozen":
+        return False
+    ttl = round(item.ttl.total_seconds() * 1_000_000)
+    return now + ttl - ends >= max(min(PUT_OFF_STEP, ttl // 100), 1)
+
+
+def kv_sweep(shelf: TextShelf, actor: Actor) -> int:
+    """Erase the entries whose time is over; returns how many."""
+    done = 0
+    while True:
+        erased = shelf.file.write(
+            lambda writer: len(writer.erase(writer.kv_over(actor.view, SWEEP_BATCH))[0]),
+            principal=actor.principal,
+            action="sweep",
+            detail=lambda count: {"keys": count},
+        )
+        done += erased
+        if erased < SWEEP_BATCH:
+            break
+    if done:
+        shelf.file.checkpoint()
+    return done

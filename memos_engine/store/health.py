@@ -72,7 +72,9 @@ def _vectors(connection: Connection) -> Iterator[str]:
     yield from _refs(
         connection,
         "SELECT i.n FROM items i WHERE indexed = 1 AND NOT EXISTS (SELECT 1 FROM vectors v"
-        " JOIN embedders e ON e.n = v.embedder AND e.current = 1 WHERE v.item = i.n)",
+        " JOIN embedders e ON e.n = v.embedder AND e.current = 1 WHERE v.item = i.n)"
+        # an entry may have been put without a model: then it has no vector at all
+        " AND (i.key IS NULL OR EXISTS (SELECT 1 FROM vectors v WHERE v.item = i.n))",
         "live items without a vector of the current embedder",
     )
 

@@ -27,7 +27,7 @@ from pydantic import (
 
 from memos_engine.errors import ArchiveDamaged, ArchiveForeign, ArchiveUnsafe
 from memos_engine.items import EdgeKind, Kind, State, Tier, Visibility
-from memos_engine.store.rows import LABEL_END, LIVE, NODES, dumps
+from memos_engine.store.rows import LIVE, NODES, dumps
 
 FORMAT: Final = "memcube"
 VERSION: Final = 1
@@ -50,7 +50,7 @@ Micros: TypeAlias = Annotated[int, Field(ge=_YEAR_1, le=_YEAR_9999)]
 """Microseconds since 1970 UTC, within what a datetime can hold."""
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=_DIGITS)]
 Id: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
-Label: TypeAlias = Annotated[str, StringConstraints(pattern=f"^[^{LABEL_END}]*$")]
+Label: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
 Number: TypeAlias = Annotated[int, Field(ge=1, lt=2**53)]
 
@@ -106,6 +106,7 @@ class ItemColumns(_Strict):
     sources: tuple[SourceRow, ...] | None
     visibility: Visibility
     origin: str
+    ttl: Annotated[int, Field(ge=1, le=_YEAR_9999 - _YEAR_1)] | None
 
     @field_validator("value")
     @classmethod

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from memos_engine.items import Change, Filter, ItemVersion, MemoryItem
 from memos_engine.store.graph_rows import GraphQuestions
+from memos_engine.store.kv_rows import KvQuestions
 from memos_engine.store.questions import EmbedderRow, chunks, marks, shared, shows, visible, where
 from memos_engine.store.rows import (
     COLUMNS,
@@ -18,8 +19,6 @@ from memos_engine.store.rows import (
     SELECT_ITEM,
     View,
     from_micros,
-    namespace_column,
-    namespace_labels,
     to_item,
 )
 from memos_engine.store.search_rows import SearchQuestions
@@ -38,8 +37,8 @@ class Seen:
     denied: frozenset[int]
 
 
-class CubeReader(SearchQuestions, GraphQuestions):
-    """Every question to one cube's database; those of words, vectors and graph are inherited."""
+class CubeReader(SearchQuestions, GraphQuestions, KvQuestions):
+    """Every question to one cube's database; those of words, vectors, graph and entries are inherited."""
 
     def ref(self, item_id: str, view: View) -> int | None:
         """The row number of an item, of any state and expired or not, that nobody keeps from `view`."""
@@ -112,19 +111,6 @@ class CubeReader(SearchQuestions, GraphQuestions):
     def item(self, n: int) -> MemoryItem:
         """Item `n`, of any state, whoever may see it."""
         return to_item(self.cube, self.rows(f"{SELECT_ITEM} WHERE n = ?", [n])[0][1:])
-
-    def kv_ref(self, namespace: tuple[str, ...], key: str) -> int | None:
-        """Ref of the entry under (namespace, key), of any state."""
-        found: int | None = self.value(
-            "SELECT n FROM items WHERE namespace = ? AND key = ?", [namespace_column(namespace), key]
-        )
-        return found
-
-    def namespaces(self, prefix: tuple[str, ...], view: View) -> list[tuple[str, ...]]:
-        """Namespaces below `prefix` that hold a live entry."""
-        sql, values = where(view, Filter(namespace=prefix))
-        rows = self.rows(f"SELECT DISTINCT i.namespace FROM items i WHERE {sql}", values)
-        return [namespace_labels(row[0]) for row in rows]
 
     def history(self, item_id: str, view: View) -> list[ItemVersion]:
         """Every version of an item, oldest first; empty when it is not there or not seen."""

@@ -37,6 +37,8 @@ CANDIDATES_PER_HIT = 4
 CANDIDATES_MIN = 50
 CANDIDATES_MAX = 2_000
 """A filter that leaves too few of these is answered by the whole page: an exact scan is faster then."""
+ROWS_MAX = 500
+"""Refs whose cosines are asked for up to which their rows are read for it; of more the page is worth loading."""
 SQL_REFS_MAX = 5_000
 """Refs whose rows are read one by one rather than loading the whole page."""
 V_MAX = 2**63 - 1
@@ -157,11 +159,14 @@ class Resident:
         Args:
             reader: The state to search.
             row: The query, unit length.
-            refs: Ascending, each once; a few hundred.
+            refs: Ascending, each once.
         """
-        embedder, followed = reader.embedder(), self._followed
+        embedder = reader.embedder()
         if embedder is None:
             return np.zeros(len(refs), np.float32)
+        if len(refs) > ROWS_MAX and self._serving(embedder) is None:
+            self._follow(reader, embedder, 0)
+        followed = self._followed
         if followed is not None and followed.after == 0 and followed.embedder == embedder:
             with self._lock:
                 followed.follow(reader)

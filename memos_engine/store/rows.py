@@ -18,11 +18,13 @@ NODES = ("concept", "topic")
 """Kinds that are nodes of the tree, not memories: never in words or vectors."""
 LABEL_END = "\x1f"
 """Ends each label of a namespace in its column, so that a prefix never matches half a label."""
+_ESCAPE = "\x1e"
+"""Begins what stands in a label for itself or LABEL_END, so that a label may hold any character."""
 
 COLUMNS = (
     "id", "kind", "tier", "text", "namespace", "key", "value", "role", "speaker", "thread", "session", "author",
     "message_id", "event_at", "valid_from", "valid_to", "expires_at", "created_at", "updated_at", "state", "version",
-    "confidence", "priority", "tags", "sources", "visibility", "origin",
+    "confidence", "priority", "tags", "sources", "visibility", "origin", "ttl",
 )  # fmt: skip
 SELECT_ITEM = "SELECT n, " + ", ".join(f"i.{column}" for column in COLUMNS) + " FROM items i"
 INSERT_ITEM = (
@@ -30,6 +32,8 @@ INSERT_ITEM = (
     f"VALUES ({', '.join('?' * (len(COLUMNS) + 3))})"
 )
 
+LAST_MICRO = 253_402_300_799_999_999
+"""The last microsecond that a datetime can hold."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -62,12 +66,18 @@ def dumps(value: object) -> str:
 
 def namespace_column(namespace: tuple[str, ...]) -> str:
     """A namespace as its column; a prefix of labels is a prefix of the column."""
-    return "".join(label + LABEL_END for label in namespace)
+    return "".join(
+        label.replace(_ESCAPE, f"{_ESCAPE}0").replace(LABEL_END, f"{_ESCAPE}1") + LABEL_END
+        for label in namespace
+    )
 
 
 def namespace_labels(column: str) -> tuple[str, ...]:
     """The labels that `namespace_column` joined."""
-    return tuple(column.split(LABEL_END)[:-1]) if column else ()
+    return tuple(
+        label.replace(f"{_ESCAPE}1", LABEL_END).replace(f"{_ESCAPE}0", _ESCAPE)
+        for label in column.split(LABEL_END)[:-1]
+    )
 
 
 def to_row(item: MemoryItem) -> tuple[Any, ...]:
@@ -79,6 +89,7 @@ def to_row(item: MemoryItem) -> tuple[Any, ...]:
         item.author, message_id, to_micros(item.event_at), to_micros(item.valid_from), to_micros(item.valid_to),
         to_micros(item.expires_at), to_micros(item.created_at), to_micros(item.updated_at), item.state, item.version,
         item.confidence, item.priority, dumps(item.tags) if item.tags else None, sources, item.visibility, item.origin,
+        None if item.ttl is None else item.ttl // _MICROSECOND,
     )  # fmt: skip
 
 
@@ -115,13 +126,13 @@ def to_item(cube: str, row: tuple[Any, ...]) -> MemoryItem:
     """The item of a row in the order of COLUMNS."""
     (id_, kind, tier, text, namespace, key, value, role, speaker, thread, session, author, message_id, event_at,
      valid_from, valid_to, expires_at, created_at, updated_at, state, version, confidence, priority, tags, sources,
-     visibility, origin) = row  # fmt: skip
+     visibility, origin, ttl) = row  # fmt: skip
     return MemoryItem(
         id_, cube, kind, text, tier, namespace_labels(namespace), key, None if value is None else json.loads(value),
         role, speaker, thread, session, author, from_micros(event_at), from_micros(valid_from), from_micros(valid_to),
         from_micros(expires_at), from_micros(created_at), from_micros(updated_at), state, version, confidence,
         priority, tuple(json.loads(tags)) if tags else (), _sources(sources, kind, thread, message_id), visibility,
-        origin,
+        origin, None if ttl is None else ttl * _MICROSECOND,
     )  # fmt: skip
 
 
@@ -134,6 +145,12 @@ def words_of(speaker: str | None, text: str, event_at: datetime | None) -> str:
 def words_of_row(columns: Mapping[str, Any]) -> str:
     """The same for an item's columns."""
     return words_of(columns["speaker"], columns["text"], from_micros(columns["event_at"]))
+
+
+def is_live(item: MemoryItem, now: int) -> bool:
+    """Whether reads see an item at `now`, in microseconds: of a live state, and its time not over."""
+    ends = to_micros(item.expires_at)
+    return item.state in LIVE and (ends is None or ends > now or item.state == "frozen")
 
 
 def is_indexed(item: MemoryItem) -> bool:

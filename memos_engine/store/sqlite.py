@@ -70,8 +70,7 @@ class CubeFile:
         """
 
         def audited(connection: Connection) -> T:
-            now = to_micros(self._clock())
-            assert now is not None, "a clock returns aware times"
+            now = self._now()
             writer = CubeWriter(connection, self.cube, self._frequencies, now)
             before = connection.total_changes()
             result = work(writer)
@@ -80,6 +79,19 @@ class CubeFile:
             return result
 
         return self._database.write(audited)
+
+    def touch(self, work: Callable[[CubeWriter], None]) -> None:
+        """Run `work` in one durable transaction without an audit row: it changes no memory, only how long it stays."""
+
+        def touched(connection: Connection) -> None:
+            work(CubeWriter(connection, self.cube, self._frequencies, self._now()))
+
+        self._database.write(touched)
+
+    def _now(self) -> int:
+        now = to_micros(self._clock())
+        assert now is not None, "a clock returns aware times"
+        return now
 
     def checkpoint(self) -> bool:
         """Let erased bytes leave the write-ahead log. False: a long read held it, a later one does it."""

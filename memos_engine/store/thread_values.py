@@ -42,7 +42,7 @@ class ThreadInfo:
     blobs: int
     created_at: datetime
     updated_at: datetime
-    """The latest change of an entry or a blob."""
+    """The latest change of an entry or a blob, or up to a second before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +163,14 @@ def check_positions(positions: Collection[int]) -> list[int]:
 
 
 def blobs_where(
-    space: str | None,
+    space: str | None = None,
     *,
-    keys: Sequence[str] | None,
-    versions: Sequence[str] | None,
-    exactly: Sequence[tuple[str, str]] | None,
-    prefix: str | None,
-    before: str | None,
+    keys: Sequence[str] | None = None,
+    versions: Sequence[str] | None = None,
+    exactly: Sequence[tuple[str, str]] | None = None,
+    named: Sequence[tuple[str, str, str]] | None = None,
+    prefix: str | None = None,
+    before: str | None = None,
 ) -> tuple[str, list[Any]]:
     """The SQL condition on a thread's blobs; the thread's number is its first value."""
     terms, values = ["thread = ?"], list[Any]()
@@ -189,6 +190,11 @@ def blobs_where(
     if exactly is not None:
         terms.append("(key, version) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))")
         values.append(dumps([_checked_pair(pair) for pair in exactly]))
+    if named is not None:
+        terms.append(
+            "(space, key, version) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))"
+        )
+        values.append(dumps([_checked_triple(triple) for triple in named]))
     if prefix:
         terms.append("key >= ? AND substr(key, 1, ?) = ?")
         check_name(prefix, "prefix")
@@ -223,7 +229,20 @@ def _checked_pair(pair: tuple[str, str]) -> list[str]:
     return [check_name(pair[0], "blob key", empty=True), check_name(pair[1], "blob version")]
 
 
+def _checked_triple(triple: tuple[str, str, str]) -> list[str]:
+    """Return a triple of a blob's space, key and version as a list.
+
+    Raises:
+        BadName: it is no such triple.
+    """
+    if isinstance(triple, str) or len(triple) != 3:
+        raise BadName(f"{triple!r:.60} is no triple of a space, a key and a version")
+    return [check_name(triple[0], "blob space"), *_checked_pair(triple[1:])]
+
+
 def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

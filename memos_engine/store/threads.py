@@ -6,24 +6,22 @@ framework, reads a blob, or recalls: what is to be remembered goes to a cube.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
-from memos_engine.errors import BadInput, Conflict, NotFound
+from memos_engine.errors import BadInput, Closed, Conflict, NotFound
 from memos_engine.items import Json
 from memos_engine.ports import Clock
 from memos_engine.store.database import Connection, Database
-from memos_engine.store.moments import instant, micros
+from memos_engine.store.moments import micros
 from memos_engine.store.rows import dumps
+from memos_engine.store.thread_reading import NOWHERE, ThreadsView, find_thread
 from memos_engine.store.thread_values import (
     Blob,
-    ThreadEntry,
-    ThreadInfo,
     blob_row,
     blobs_where,
-    check_limit,
     check_name,
     check_number,
     check_positions,
@@ -31,18 +29,19 @@ from memos_engine.store.thread_values import (
     same_json,
 )
 
+R = TypeVar("R")
+
 THREADS_DATABASE = "threads.db"
 APPLICATION_ID = 0x4D_54_68_72
 """`MThr`: marks a SQLite file as threads of ours."""
 
-_Positions: TypeAlias = list[int]  # `Threads.list` hides the builtin within the class
-_Infos: TypeAlias = list[ThreadInfo]
-_Blobs: TypeAlias = list[Blob]
+MOMENT_US = 1_000_000
+"""`ThreadInfo.updated_at` is exact to this."""
+
 _APPEND = "INSERT INTO entries (thread, position, id, value, at) VALUES (?, ?, ?, ?, ?)"
 _PUT = "INSERT INTO blobs (thread, space, key, version, kind, data) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO "
 _REPLACE = _PUT + "UPDATE SET kind = excluded.kind, data = excluded.data"
 _KEEP = _PUT + "NOTHING"
-_NOWHERE = -1  # stands for a thread that is not there: no row has it
 _COPY = """
 INSERT INTO entries (thread, position, id, value, at)
     SELECT :new, position, id, value, at FROM entries WHERE thread = :old;
@@ -61,7 +60,7 @@ def open_threads(root: Path) -> Database:
     return Database(root / THREADS_DATABASE, "threads", application_id=APPLICATION_ID)
 
 
-class Threads:
+class Threads(ThreadsView):
     """One principal's threads; those of others are not there. Thread-safe; writes are durable on return.
 
     A thread is there from its first entry or blob until `delete`.
@@ -69,9 +68,18 @@ class Threads:
 
     def __init__(self, database: Database, principal: str, clock: Clock) -> None:
         """`database` comes from `open_threads` and is closed by whoever opened it."""
+        super().__init__(database.reading, principal)
         self._database = database
-        self._principal = principal
         self._clock = clock
+
+    def read(self, work: Callable[[ThreadsView], R]) -> R:
+        """Return what `work` makes of one state: what others write meanwhile is not in it.
+
+        Args:
+            work: Reads by the view it is handed, and ends soon: the state is kept on disk until then.
+        """
+        with self._reading() as connection, _lent(connection) as lending:
+            return work(ThreadsView(lending, self._principal))
 
     # The log
 
@@ -81,25 +89,28 @@ class Threads:
         entries: Sequence[Mapping[str, Json]],
         *,
         ids: Sequence[str | None] | None = None,
-    ) -> _Positions:
+        blobs: Sequence[Blob] = (),
+    ) -> list[int]:
         """Add entries at the end of a thread, all or none, and return the position of each.
 
         Args:
             thread: Made when it is not there.
             entries: JSON objects.
             ids: The caller's id of each. An entry whose id is there already is not added again.
+            blobs: Written with the entries; one whose space, key and version are taken is passed over.
 
         Raises:
             Conflict: an id is there with other content.
-            BadInput: an entry is not JSON, or there is not one id for each.
+            BadInput: an entry is not JSON, a blob cannot be taken, or there is not one id for each.
         """
         check_name(thread, "thread")
+        held = [blob_row(blob) for blob in blobs]
         columns = [entry_column(value, f"entries[{n}]") for n, value in enumerate(entries)]
         names = [None] * len(columns) if ids is None else [_entry_id(id_) for id_ in ids]
         if len(names) != len(columns):
             raise BadInput(f"{len(columns)} entries came with {len(names)} ids: hand over one for each")
 
-        def work(connection: Connection) -> _Positions:
+        def work(connection: Connection) -> list[int]:
             n, last = self._open(connection, thread)
             new = last
             positions = []
@@ -110,6 +121,7 @@ class Threads:
                     row = [n, known, id_, column, micros(self._clock())]
                     connection.execute(_APPEND, row)
                 positions.append(known)
+            connection.executemany(_KEEP, [(n, *blob) for blob in held])
             if new > last:
                 connection.execute("UPDATE threads SET last = ? WHERE n = ?", [new, n])
                 self._touch(connection, n)
@@ -127,7 +139,7 @@ class Threads:
         column = entry_column(value, "value")
 
         def work(connection: Connection) -> None:
-            n = self._find(connection, thread)
+            n = find_thread(connection, self._principal, thread)
             sql = "UPDATE entries SET value = ? WHERE thread = ? AND position = ?"
             connection.execute(sql, [column, n, position])
             if not connection.changes():
@@ -136,45 +148,28 @@ class Threads:
 
         self._database.write(work)
 
-    def remove(self, thread: str, positions: Collection[int]) -> int:
-        """Erase entries and return how many there were; a position without one is passed over."""
+    def remove(
+        self, thread: str, positions: Collection[int], *, blobs: Sequence[tuple[str, str, str]] = ()
+    ) -> int:
+        """Erase entries and return how many there were; a position without one is passed over.
+
+        Args:
+            thread: Its name.
+            positions: Of the entries.
+            blobs: Space, key and version of what is erased with them.
+        """
         wanted = dumps(check_positions(positions))
+        where, values = blobs_where(named=blobs)
 
         def work(connection: Connection) -> int:
-            n = self._find(connection, thread)
+            n = find_thread(connection, self._principal, thread)
+            if blobs:
+                connection.execute(f"DELETE FROM blobs WHERE {where}", [n, *values])
             sql = "DELETE FROM entries WHERE thread = ? AND position IN (SELECT value FROM json_each(?))"
             connection.execute(sql, [n, wanted])
             return self._gone(connection, n)
 
         return self._erased(work)
-
-    def list(
-        self,
-        thread: str,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int | None = None,
-        newest: bool = False,
-    ) -> list[ThreadEntry]:
-        """Entries of a thread in order of position; none when it is not there.
-
-        Args:
-            thread: Its name.
-            after: Exclusive position.
-            before: Exclusive position. None means to the end.
-            limit: How many at most. None means all.
-            newest: The other way round: the last entry first.
-        """
-        bounds = [check_number(after, "after"), None if before is None else check_number(before, "before")]
-        sql = (
-            "SELECT position, id, value, at FROM entries WHERE thread = ?1 AND position > ?2"
-            f" AND (?3 IS NULL OR position < ?3) ORDER BY position {_direction(newest)} LIMIT ?4"
-        )
-        limit = check_limit(limit)
-        with self._database.reading() as connection:
-            rows = connection.execute(sql, [self._find(connection, thread), *bounds, limit])
-            return [ThreadEntry(at, id_, json.loads(value), instant(when)) for at, id_, value, when in rows]
 
     # Blobs
 
@@ -191,63 +186,20 @@ class Threads:
             BadInput: one of them cannot be taken.
         """
         check_name(thread, "thread")
-        rows = [(_REPLACE, blob_row(blob)) for blob in blobs] + [
-            (_KEEP, blob_row(blob)) for blob in if_absent
-        ]
+        replacing, keeping = [blob_row(blob) for blob in blobs], [blob_row(blob) for blob in if_absent]
 
         def work(connection: Connection) -> int:
             n, _ = self._open(connection, thread)
-            written = 0
-            for sql, row in rows:
-                connection.execute(sql, [n, *row])
-                written += connection.changes()
+            before = connection.total_changes()
+            for sql, rows in ((_REPLACE, replacing), (_KEEP, keeping)):
+                if rows:
+                    connection.executemany(sql, [(n, *row) for row in rows])
+            written = connection.total_changes() - before
             if written:
                 self._touch(connection, n)
             return written
 
-        return self._database.write(work) if rows else 0
-
-    def blobs(
-        self,
-        thread: str,
-        space: str | None = None,
-        *,
-        keys: Sequence[str] | None = None,
-        versions: Sequence[str] | None = None,
-        exactly: Sequence[tuple[str, str]] | None = None,
-        prefix: str | None = None,
-        before: str | None = None,
-        newest: bool = False,
-        limit: int | None = None,
-    ) -> _Blobs:
-        """Blobs of a thread that meet every condition, in order of version, then space and key.
-
-        Args:
-            thread: Its name; nothing is found when it is not there.
-            space: None means every space.
-            keys: Any of these. None means every key.
-            versions: Any of these. None means every version.
-            exactly: Any of these pairs of key and version.
-            prefix: What the key begins with.
-            before: Exclusive version.
-            newest: The other way round: the last version first.
-            limit: How many at most. None means all.
-        """
-        where, values = blobs_where(
-            space, keys=keys, versions=versions, exactly=exactly, prefix=prefix, before=before
-        )
-        way = _direction(newest)
-        limit = check_limit(limit)
-        order = f"version {way}, space {way}, key {way}"
-        with self._database.reading() as connection:
-            n = self._find(connection, thread)
-            sql = f"SELECT n FROM blobs WHERE {where} ORDER BY {order} LIMIT ?"
-            found = connection.execute(sql, [n, *values, limit]).fetchall()
-            # sorted by the index alone: data is read only of those that are returned
-            rows = connection.executemany(
-                "SELECT space, key, version, kind, data FROM blobs WHERE n = ?", found
-            )
-            return [Blob(*row) for row in rows]
+        return self._database.write(work) if replacing or keeping else 0
 
     def remove_blobs(
         self,
@@ -257,43 +209,23 @@ class Threads:
         keys: Sequence[str] | None = None,
         versions: Sequence[str] | None = None,
         exactly: Sequence[tuple[str, str]] | None = None,
+        named: Sequence[tuple[str, str, str]] | None = None,
         prefix: str | None = None,
         before: str | None = None,
     ) -> int:
-        """Erase the blobs that `blobs` would return, and return how many there were."""
+        """Erase the blobs that `blobs` would return, all or none, and return how many there were."""
         where, values = blobs_where(
-            space, keys=keys, versions=versions, exactly=exactly, prefix=prefix, before=before
+            space, keys=keys, versions=versions, exactly=exactly, named=named, prefix=prefix, before=before
         )
 
         def work(connection: Connection) -> int:
-            n = self._find(connection, thread)
+            n = find_thread(connection, self._principal, thread)
             connection.execute(f"DELETE FROM blobs WHERE {where}", [n, *values])
             return self._gone(connection, n)
 
         return self._erased(work)
 
     # Whole threads
-
-    def threads(self, *, prefix: str = "", limit: int | None = None, offset: int = 0) -> _Infos:
-        """The threads there are, by name.
-
-        Args:
-            prefix: What the name begins with.
-            limit: How many at most. None means all.
-            offset: How many to pass over first.
-        """
-        sql = (
-            "SELECT name, (SELECT count(*) FROM entries WHERE thread = n),"
-            " (SELECT count(*) FROM blobs WHERE thread = t.n), created_at, updated_at FROM threads t"
-            " WHERE owner = ?1 AND name >= ?2 AND substr(name, 1, length(?2)) = ?2 ORDER BY name LIMIT ?3 OFFSET ?4"
-        )
-        check_name(prefix, "prefix", empty=True)
-        values = [self._principal, prefix, check_limit(limit), check_number(offset, "offset")]
-        with self._database.reading() as connection:
-            return [
-                ThreadInfo(name, entries, blobs, instant(created), instant(updated))
-                for name, entries, blobs, created, updated in connection.execute(sql, values)
-            ]
 
     def copy(self, source: str, target: str) -> None:
         """Copy entries and blobs of a thread into one that is empty or not there, all or nothing.
@@ -305,8 +237,8 @@ class Threads:
         check_name(target, "target")
 
         def work(connection: Connection) -> None:
-            old = self._find(connection, source)
-            if old == _NOWHERE:
+            old = find_thread(connection, self._principal, source)
+            if old == NOWHERE:
                 raise NotFound(f"there is no thread {source!r} to copy: list them with threads()")
             new, _ = self._open(connection, target)
             held = "SELECT 1 FROM entries WHERE thread = ?1 UNION SELECT 1 FROM blobs WHERE thread = ?1"
@@ -320,7 +252,9 @@ class Threads:
         """Erase a thread with all it holds, from the disk too, and return whether it was there."""
 
         def work(connection: Connection) -> bool:
-            connection.execute("DELETE FROM threads WHERE n = ?", [self._find(connection, thread)])
+            connection.execute(
+                "DELETE FROM threads WHERE n = ?", [find_thread(connection, self._principal, thread)]
+            )
             return connection.changes() > 0
 
         return bool(self._erased(work))
@@ -332,20 +266,16 @@ class Threads:
             self._database.checkpoint()
         return gone
 
-    def _find(self, connection: Connection, thread: str) -> int:
-        check_name(thread, "thread")
-        sql = "SELECT n FROM threads WHERE owner = ? AND name = ?"
-        rows: list[tuple[Any, ...]] = connection.execute(sql, [self._principal, thread]).fetchall()
-        return int(rows[0][0]) if rows else _NOWHERE
-
     def _open(self, connection: Connection, thread: str) -> tuple[int, int]:
         """Number and last position of a thread, made if need be."""
-        now = micros(self._clock())
-        sql = "INSERT OR IGNORE INTO threads (owner, name, created_at, updated_at) VALUES (?, ?, ?, ?)"
-        connection.execute(sql, [self._principal, thread, now, now])
         sql = "SELECT n, last FROM threads WHERE owner = ? AND name = ?"
         rows: list[tuple[Any, ...]] = connection.execute(sql, [self._principal, thread]).fetchall()
-        return rows[0][0], rows[0][1]
+        if rows:
+            return rows[0][0], rows[0][1]
+        now = micros(self._clock())
+        sql = "INSERT INTO threads (owner, name, created_at, updated_at) VALUES (?, ?, ?, ?)"
+        connection.execute(sql, [self._principal, thread, now, now])
+        return connection.last_insert_rowid(), 0
 
     def _gone(self, connection: Connection, n: int) -> int:
         """Rows that the statement before erased."""
@@ -355,11 +285,25 @@ class Threads:
         return rows
 
     def _touch(self, connection: Connection, n: int) -> None:
-        connection.execute("UPDATE threads SET updated_at = ? WHERE n = ?", [micros(self._clock()), n])
+        """Say that the thread changed now; changes within a moment are said once, as each costs a page."""
+        sql = "UPDATE threads SET updated_at = ?1 WHERE n = ?2 AND abs(?1 - updated_at) >= ?3"
+        connection.execute(sql, [micros(self._clock()), n, MOMENT_US])
 
 
-def _direction(newest: bool) -> str:  # noqa: FBT001 -- passed on from a keyword
-    return "DESC" if newest else "ASC"
+@contextmanager
+def _lent(connection: Connection) -> Iterator[Callable[[], AbstractContextManager[Connection]]]:
+    """Lend a connection to a view that may outlive it."""
+    ended = False
+
+    def lending() -> AbstractContextManager[Connection]:
+        if ended:
+            raise Closed("this view of the threads has ended: read by it within the call of `read` alone")
+        return nullcontext(connection)
+
+    try:
+        yield lending
+    finally:
+        ended = True
 
 
 def _entry_id(id_: str | None) -> str | None:

@@ -19,10 +19,12 @@ from memos_engine.errors import EmbedderMismatch, ItemNotFound, MessageConflict
 from memos_engine.items import Edge
 from memos_engine.ports import Entry
 from memos_engine.store.database import Connection
+from memos_engine.store.questions import chunks, marks
 from memos_engine.store.reading import CubeReader, EmbedderRow
 from memos_engine.store.rows import (
     COLUMNS,
     INSERT_ITEM,
+    LAST_MICRO,
     SELECT_ITEM,
     dumps,
     from_micros,
@@ -168,7 +170,7 @@ class CubeWriter(CubeReader):
         indexed = entry.searchable and is_indexed(entry.item)
         self._unindex_words(n, old)
         if entry.vectors or not indexed:
-            self._drop_vectors(n, erased=False)
+            self.drop_vectors(n, erased=False)
         assignments = ", ".join(f"{column} = ?" for column in (*COLUMNS, "indexed"))
         self.connection.execute(
             f"UPDATE items SET {assignments} WHERE n = ?", [*new.values(), int(indexed), n]
@@ -195,7 +197,8 @@ class CubeWriter(CubeReader):
                 "INSERT INTO words (words, rowid, body) VALUES ('delete', ?, ?)", [n, words_of_row(columns)]
             )
 
-    def _drop_vectors(self, n: int, *, erased: bool) -> None:
+    def drop_vectors(self, n: int, *, erased: bool) -> None:
+        """Remove the vectors of item `n`; `erased`: by `forget`, so that no index may keep their bytes."""
         self.connection.execute(
             "INSERT INTO gone_vectors (v, erased) SELECT v, ? FROM vectors WHERE item = ?", [int(erased), n]
         )
@@ -234,7 +237,7 @@ class CubeWriter(CubeReader):
             versions_of = int(self.value("SELECT count(*) FROM versions WHERE item = ?", [n]))
             versions += versions_of
             self._unindex_words(n, columns)
-            self._drop_vectors(n, erased=True)
+            self.drop_vectors(n, erased=True)
             if versions_of:  # an index may still hold the bytes of vectors that older versions had
                 self.connection.execute("INSERT INTO gone_vectors (v, erased) VALUES (0, 1)")
             self._bridge(n)
@@ -255,6 +258,15 @@ class CubeWriter(CubeReader):
             " JOIN edges b ON b.source = a.target AND b.kind = 'next' WHERE a.target = ? AND a.kind = 'next'",
             [n],
         )
+
+    def put_off(self, refs: Sequence[int]) -> None:
+        """Let live entries that have a ttl end no earlier than that from now: no new version, nothing logged."""
+        for part in chunks(refs):
+            self.connection.execute(
+                f"UPDATE items SET expires_at = min(max(expires_at, ? + ttl), {LAST_MICRO}) WHERE n IN ({marks(part)})"
+                " AND ttl IS NOT NULL AND expires_at > ? AND state IN ('generated', 'activated')",
+                [self.now, *part, self.now],
+            )
 
     def expire(self, refs: Iterable[int], now: int) -> int:
         """Take live items out of search whose time is still over, as a new version of state `expired`."""

@@ -188,11 +188,14 @@ class ModelCube:
         fields: dict[str, Any] = {"namespace": namespace, "key": key, "value": value, "origin": "kv"}
         if item_id is None:
             item_id = self.add(text, ttl=ttl, **fields).id
+            self._kept[item_id].item = replace(self.get(item_id), ttl=ttl)
         else:
             kept = self._kept[item_id]
             kept.past.append(ItemVersion(kept.item, self._clock()))
-            made = self._made(item_id, text, ttl, **fields)
-            kept.item = replace(made, created_at=kept.item.created_at, version=kept.item.version + 1)
+            made = replace(self._made(item_id, text, ttl, **fields), ttl=ttl)
+            there = kept.item.state in LIVE and self._in_time(kept.item)  # else it begins anew
+            created = kept.item.created_at if there else made.created_at
+            kept.item = replace(made, created_at=created, version=kept.item.version + 1)
         self._kept[item_id].found = index is None
         return item_id
 

@@ -12,6 +12,7 @@ from memos_engine import (
     AccessDenied,
     CubeNotFound,
     ItemNotFound,
+    KeyValues,
     KvPut,
     MemCube,
     MemOS,
@@ -44,14 +45,16 @@ CUBE_CALLS: dict[str, Callable[[MemCube, str, Path], object]] = {
     "grants": lambda cube, item, path: cube.grants(),
     "kv.put": lambda cube, item, path: cube.kv.put(("n",), "k", {"a": 1}),
     "kv.get": lambda cube, item, path: cube.kv.get(("n",), "k"),
+    "kv.get_many": lambda cube, item, path: cube.kv.get_many([(("n",), "k")], refresh_ttl=True),
+    "kv.sweep": lambda cube, item, path: cube.kv.sweep(),
     "kv.delete": lambda cube, item, path: cube.kv.delete(("n",), "k"),
     "kv.batch": lambda cube, item, path: cube.kv.batch([KvPut(("n",), "k", {"a": 1})]),
     "kv.search": lambda cube, item, path: cube.kv.search(()),
     "kv.list_namespaces": lambda cube, item, path: cube.kv.list_namespaces(),
 }
 READS = {
-    "recall", "recall_many", "search", "get", "history", "list", "tree", "stats", "kv.get", "kv.search",
-    "kv.list_namespaces",
+    "recall", "recall_many", "search", "get", "history", "list", "tree", "stats", "kv.get", "kv.get_many",
+    "kv.search", "kv.list_namespaces",
 }  # fmt: skip
 OWNERS = {"check", "rebuild", "dump", "grant", "revoke", "grants"}
 
@@ -65,7 +68,7 @@ MEMOS_CALLS: dict[str, Callable[[MemOS, Path], object]] = {
     "jobs": lambda memos, path: memos.jobs(),
     "acting_as": lambda memos, path: memos.acting_as(ALICE),
 }
-PLAIN = {"open", "close", "cubes", "load", "threads", "scope"}
+PLAIN = {"open", "close", "cubes", "embedder", "load", "scope", "threads"}
 
 
 def public(kind: type) -> set[str]:
@@ -90,8 +93,10 @@ def stolen(memos: MemOS) -> MemCube:
 def test_every_cube_call_is_tried() -> None:
     """No public method of a cube or its entries is missing from the table above."""
     named = {name.removeprefix("kv.") for name in CUBE_CALLS if name.startswith("kv.")}
-    assert public(MemCube) - {"id", "name", "info", "kv", "scope"} == {name for name in CUBE_CALLS if "." not in name}
-    assert named == {"put", "get", "delete", "batch", "search", "list_namespaces"}
+    assert public(MemCube) - {"id", "name", "info", "kv", "scope"} == {
+        name for name in CUBE_CALLS if "." not in name
+    }
+    assert named == public(KeyValues)
     assert public(MemOS) == set(MEMOS_CALLS) | PLAIN
 
 

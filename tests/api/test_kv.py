@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memos_engine import BadInput, BadName, BadText, KvDelete, KvPut, MemCube, MemOS, Scope
+from memos_engine import BadInput, BadName, BadText, BadValue, KvDelete, KvPut, MemCube, MemOS, Scope
 from memos_engine.items import Json
 from memos_engine.testing.fakes import FrozenClock
 
@@ -123,6 +123,37 @@ def test_any_json_object_comes_back_equal(cube: MemCube, value: dict[str, Json],
     assert len(cube.kv.search(USERS)) == 1
 
 
+def test_labels_of_any_character(cube: MemCube) -> None:
+    """Separators of the store itself, control characters and blanks in labels lead to no other place."""
+    labels = [
+        "a",
+        "a\x1f",
+        "a\x1fb",
+        "a\x1e",
+        "a\x1e1",
+        "a\x1e0b",
+        "\x1f",
+        "\x1e\x1f",
+        " ",
+        "a ",
+        "a\n",
+        "\x01",
+        "*",
+    ]
+    places = [(*before, label) for label in labels for before in ((), ("a",), ("a\x1f",))]
+    cube.kv.batch([KvPut(place, place[-1], {"at": list(place)}) for place in places])
+    for place in places:
+        entry = cube.kv.get(place, place[-1])
+        assert entry is not None
+        assert (entry.namespace, entry.key, entry.value) == (place, place[-1], {"at": list(place)})
+        below = {each for each in places if each[: len(place)] == place}
+        assert {entry.namespace for entry in cube.kv.search(place, limit=100)} == below
+        if "*" not in place:
+            assert set(cube.kv.list_namespaces(prefix=place)) == below
+    assert set(cube.kv.list_namespaces()) == set(places)
+    assert cube.check().ok
+
+
 def test_nul_in_an_indexed_field(cube: MemCube) -> None:
     """A NUL in a field that a query reads hides nothing behind it, and goes when the entry goes."""
     cube.kv.put(USERS, "x", {"t": "quokka\0narwhal"}, index=("t",))
@@ -179,7 +210,7 @@ def test_batch_is_one_commit(cube: MemCube) -> None:
         KvPut(USERS, "x", {"n": "\ud800"}),
         KvPut(USERS, "x", {"n": 1}, ("a[",)),
         KvPut(USERS, "x", {"n": 1}, None, timedelta(0)),
-        KvDelete(USERS, "a\nb"),
+        KvDelete(USERS, "a\0b"),
         KvDelete("users", "x"),  # type: ignore[arg-type] # -- the case
     ],
     ids=repr,
@@ -198,7 +229,8 @@ NO_VALUES: list[Any] = [
 @pytest.mark.parametrize("value", NO_VALUES, ids=lambda value: repr(value)[:20])
 def test_what_is_no_json_object(people: MemCube, value: Any) -> None:
     """A value is a JSON object."""
-    refused(people, BadInput, r"hand over|keep str", lambda: people.kv.put(USERS, "x", value))
+    refused(people, BadValue, r"hand over|keep str", lambda: people.kv.put(USERS, "x", value))
+    refused(people, TypeError, r"hand over|keep str", lambda: people.kv.put(USERS, "x", value))
 
 
 def test_values_that_are_too_much(people: MemCube) -> None:
@@ -211,7 +243,9 @@ def test_values_that_are_too_much(people: MemCube) -> None:
 
 
 @pytest.mark.parametrize(
-    "namespace", ["users", ("a", ""), ("a\x1fb",), ("x",) * 33, ("a\ud800",), (5,), (None,)], ids=ascii
+    "namespace",
+    ["users", b"users", {"users"}, ("a", ""), ("a\0b",), ("x",) * 33, ("a\ud800",), (5,), (None,)],
+    ids=ascii,
 )
 def test_what_is_no_namespace(people: MemCube, namespace: Any) -> None:
     """A namespace is a few labels, never one text."""
@@ -251,7 +285,7 @@ def test_search_by_query(people: MemCube) -> None:
     found = people.kv.search(USERS, query="who lives in Rome")
     assert found[0].key == "ann"
     assert found[0].score is not None
-    assert people.kv.search((*USERS, "b"), query="Rome") == []
+    assert [entry.key for entry in people.kv.search((*USERS, "b"), query="Rome")] == ["cat"]
     assert [
         entry.key for entry in people.kv.search(USERS, query="Rome Oslo", filter={"age": {"$lt": 30}})
     ] == ["bob"]
@@ -298,7 +332,7 @@ def test_entries_end_with_their_time(cube: MemCube, memos: MemOS, clock: FrozenC
     for _ in range(2):
         assert cube.kv.get(USERS, "short") is None
         assert [entry.key for entry in cube.kv.search(USERS)] == ["long"]
-        assert "short" not in {entry.key for entry in cube.kv.search(USERS, query="quokka")}
+        assert [entry.key for entry in cube.kv.search(USERS, query="quokka")] == ["long"]
         assert [entry.key for entry in cube.kv.search(filter={"word": {"$exists": True}})] == ["long"]
         assert cube.kv.list_namespaces() == [USERS]
         memos.drain()
@@ -306,6 +340,19 @@ def test_entries_end_with_their_time(cube: MemCube, memos: MemOS, clock: FrozenC
     assert cube.kv.search(USERS, query="quokka")[0].key == "short"
     cube.kv.delete(("other",), "short")
     assert cube.check().ok
+
+
+def test_many_at_once(people: MemCube) -> None:
+    """Entries are read together, in the order they are asked for, with None for those that are not there."""
+    ann, nobody, cat = people.kv.get_many(
+        [((*USERS, "a"), "ann"), ((*USERS, "a"), "cat"), ((*USERS, "b"), "cat")]
+    )
+    assert (ann, nobody, cat) == (
+        people.kv.get((*USERS, "a"), "ann"),
+        None,
+        people.kv.get((*USERS, "b"), "cat"),
+    )
+    assert people.kv.get_many([]) == []
 
 
 def test_a_private_key_of_another_is_not_taken(memos: MemOS) -> None:
@@ -343,133 +390,3 @@ def test_list_namespaces(cube: MemCube) -> None:
     assert kv.list_namespaces(max_depth=1) == [("a",), ("z",)]
     assert kv.list_namespaces(max_depth=2, limit=2, offset=1) == [("a", "x"), ("z",)]
     assert kv.list_namespaces(suffix=("nothing",)) == []
-
-
-# Filters
-
-FILTERS: list[tuple[dict[str, Json], list[str]]] = [
-    ({}, ["ann", "bob", "cat"]),
-    ({"name": "Ann"}, ["ann"]),
-    ({"age": {"$gt": 25}}, ["ann", "cat"]),
-    ({"age": {"$gte": 25, "$lt": 40}}, ["ann", "bob"]),
-    ({"age": {"$lte": 25}}, ["bob"]),
-    ({"age": {"$ne": 31}}, ["bob", "cat"]),
-    ({"age": {"$in": [31, 40]}}, ["ann", "cat"]),
-    ({"age": {"$nin": [31, 40]}}, ["bob"]),
-    ({"age": "31"}, []),
-    ({"name": {"$gt": "Ann"}}, ["bob", "cat"]),
-    ({"name": {"$gt": 5}}, []),
-    ({"home.city": "Rome"}, ["ann"]),
-    ({"home": {"city": "Oslo"}}, ["bob"]),
-    ({"home": {"city": {"$in": ["Oslo"]}}}, ["bob"]),
-    ({"home": {"$exists": False}}, ["cat"]),
-    ({"tags": {"$contains": "red"}}, ["ann"]),
-    ({"tags": ["red", "blue"]}, ["ann"]),
-    ({"tags": []}, ["bob"]),
-    ({"name": {"$contains": "a"}}, ["cat"]),
-    ({"active": True}, ["cat"]),
-    ({"active": 1}, []),
-    ({"active": None}, []),
-    ({"$or": [{"name": "Ann"}, {"active": True}]}, ["ann", "cat"]),
-    ({"$and": [{"age": {"$gt": 20}}, {"$or": [{"name": "Bob"}, {"name": "Cat"}]}], "tags": []}, ["bob"]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("condition", "expected"), FILTERS, ids=repr)
-def test_filters(people: MemCube, condition: dict[str, Json], expected: list[str]) -> None:
-    """Operators, paths and combinations select what they say."""
-    assert keys(people, filter=condition) == expected
-
-
-@pytest.mark.parametrize(
-    "condition",
-    [
-        {"age": {"$foo": 1}},
-        {"home": {"city": {"$foo": 1}}},
-        {"home": {"city": {"$in": 1}}},
-        {"age": {"$gt": 1, "plain": 2}},
-        {"age": {"$in": 31}},
-        {"age": {"$exists": 1}},
-        {"age": {"$and": []}},
-        {"$or": []},
-        {"$and": {"a": 1}},
-        {"$or": [5]},
-        {"$gt": 5},
-        {"$not": {"a": 1}},
-        {5: 5},
-        ["a"],
-        "a",
-    ],
-    ids=repr,
-)
-def test_filters_that_make_no_sense(people: MemCube, condition: Any) -> None:
-    """An unknown operator or a wrong operand is an error, never an empty result, however deep it stands."""
-    for query in (None, "Rome"):
-        with pytest.raises(BadInput, match=r"known are|needs|hand over|name a field"):
-            people.kv.search(USERS, filter=condition, query=query)
-
-
-def test_a_filter_that_nests_too_deep(people: MemCube) -> None:
-    """A filter has a depth at which it ends."""
-    condition: dict[str, Json] = {"a": 1}
-    for _ in range(2000):
-        condition = {"$and": [condition]}
-    with pytest.raises(BadInput, match="flatten"):
-        people.kv.search(filter=condition)
-
-
-def test_a_filter_looks_beyond_a_page(cube: MemCube) -> None:
-    """Matches far behind the newest entries are found, in pages too."""
-    cube.kv.batch([KvPut(USERS, f"k{n}", {"n": n}, False) for n in range(1200)])
-    condition: dict[str, Json] = {"n": {"$lt": 5}}
-    assert sorted(entry.key for entry in cube.kv.search(filter=condition)) == [f"k{n}" for n in range(5)]
-    assert [entry.key for entry in cube.kv.search(filter=condition, limit=2, offset=3)] == ["k1", "k0"]
-
-
-SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, 2, "a", "b", ""])
-FIELDS = st.sampled_from(["a", "b", "c"])
-FLAT = st.dictionaries(FIELDS, SCALARS, max_size=3)
-OPERATORS = st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"])
-
-
-def same(left: object, right: object) -> bool:
-    """Equality as JSON has it."""
-    return isinstance(left, bool) == isinstance(right, bool) and left == right
-
-
-def naive(operator: str, value: Mapping[str, object], field: str, wanted: Any) -> bool:
-    """What an operator means, written out again."""
-    missing = field not in value
-    found: Any = value.get(field)
-    if operator in ("$eq", "$ne"):
-        return (not missing and same(found, wanted)) == (operator == "$eq")
-    numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in (found, wanted))
-    if missing or not (numbers or (isinstance(found, str) and isinstance(wanted, str))):
-        return False
-    order: dict[str, bool] = {
-        "$gt": found > wanted, "$gte": found >= wanted, "$lt": found < wanted, "$lte": found <= wanted,
-    }  # fmt: skip
-    return order[operator]
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    values=st.lists(FLAT, min_size=1, max_size=6),
-    terms=st.lists(st.tuples(FIELDS, OPERATORS, SCALARS), min_size=1, max_size=3),
-    either=st.booleans(),
-)
-def test_filters_mean_what_they_say(
-    memos: MemOS, values: list[dict[str, Json]], terms: list[tuple[str, str, Json]], either: bool
-) -> None:
-    """Any combination of conditions finds what a plain evaluation of each value finds."""
-    cube = memos.cube("fresh")
-    cube.kv.batch([KvPut(USERS, f"k{n}", value, False) for n, value in enumerate(values)])
-    parts: list[Json] = [{field: {operator: wanted}} for field, operator, wanted in terms]
-    found = keys(cube, filter={"$or" if either else "$and": parts})
-    choose = any if either else all
-    memos.delete("fresh")
-    assert found == [
-        f"k{n}"
-        for n, value in enumerate(values)
-        if choose(naive(operator, value, field, wanted) for field, operator, wanted in terms)
-    ]

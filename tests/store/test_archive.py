@@ -78,7 +78,7 @@ def members(cube: CubeFile, tmp_path: Path) -> dict[str, bytes]:
 
 TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 -- bounds
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-LABELS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1f"), max_size=5)
+LABELS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 VALUES = st.dictionaries(
     TEXT,
     st.recursive(

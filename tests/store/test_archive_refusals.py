@@ -249,7 +249,7 @@ WRONG: dict[str, Callable[[Members], Members]] = {
     "lone surrogate": _line("items.jsonl", "Lisbon", "\ud800"),
     "escaped surrogate": _line("items.jsonl", "Lisbon", "\\ud800"),
     "no UTF-8": _raw("items.jsonl", lambda data: data.replace(b"Lisbon", b"\xff\xfe")),
-    "separator in a label": _line("items.jsonl", '"users"', '"us\\u001fers"'),
+    "NUL in a label": _line("items.jsonl", '"users"', '"us\\u0000ers"'),
     "namespace as text": _line("items.jsonl", '["users","ann"]', '"users"'),
     "tags of numbers": _line("versions.jsonl", '"tags":["home","城市"]', '"tags":[1]'),
     "a field too many": _line("items.jsonl", '"id":"e0"', '"id":"e0","n":1'),

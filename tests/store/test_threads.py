@@ -94,6 +94,20 @@ class TestLog:
         assert [entry.id for entry in threads.list("t")] == ["x"]
         assert threads.append("t", [{}]) == [2]
 
+    def test_blobs_come_and_go_with_entries(self, threads: Threads) -> None:
+        """Appended and removed in one commit: where an entry is refused no blob is left, and none is replaced."""
+        first, other = blob("1"), blob("1", data=b"other")
+        threads.append("t", [{"a": 1}], ids=["x"], blobs=[first])
+        threads.append("t", [{"a": 1}, {"b": 2}], ids=["x", "y"], blobs=[other, blob("2")])
+        assert threads.blobs("t") == [first, blob("2")]
+        with pytest.raises(Conflict):
+            threads.append("t", [{"c": 3}, {"a": 2}], ids=["z", "x"], blobs=[blob("3")])
+        with pytest.raises(BadInput):
+            threads.append("u", [{"a": 1}], blobs=[Blob("s", "k", "", "json", b"")])
+        assert threads.remove("t", [1, 9], blobs=[("s", "k", "1"), ("s", "k", "9")]) == 1
+        assert threads.blobs("t") == [blob("2")]
+        assert [info.name for info in threads.threads()] == ["t"]
+
     def test_positions_are_not_reused(self, threads: Threads) -> None:
         """What is removed leaves a gap, at the end too, in a copy too."""
         threads.append("t", [{"t": n} for n in range(4)])

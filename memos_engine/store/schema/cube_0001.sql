@@ -9,7 +9,7 @@ CREATE TABLE items (
     kind TEXT NOT NULL,
     tier TEXT NOT NULL,
     text TEXT NOT NULL,
-    namespace TEXT NOT NULL DEFAULT '',       -- labels, each followed by U+001F
+    namespace TEXT NOT NULL DEFAULT '',       -- labels, each followed by U+001F (see store/rows.py)
     key TEXT,
     value TEXT,                               -- JSON object
     role TEXT,
@@ -33,7 +33,8 @@ CREATE TABLE items (
     sources TEXT,                             -- JSON array; NULL for an episode: its own turn
     visibility TEXT NOT NULL DEFAULT 'cube',
     origin TEXT NOT NULL,
-    indexed INTEGER NOT NULL                  -- 1: the item stands in words and vectors
+    ttl INTEGER,                              -- microseconds by which a read may put off the end of an entry
+    indexed INTEGER NOT NULL                  -- 1: the item stands in words and vectors; an entry perhaps in words only
 );
 CREATE UNIQUE INDEX items_message ON items (thread, message_key) WHERE message_key IS NOT NULL;
 CREATE UNIQUE INDEX items_key ON items (namespace, key) WHERE key IS NOT NULL;
