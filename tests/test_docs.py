@@ -76,6 +76,22 @@ def test_the_guides_code_runs(tmp_path: Path) -> None:
     assert explained.startswith("what, about Ann: What did make in the class?\n")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("guide", "shown"),
+    [
+        ("langchain", "Then no peanut bar.\nuser:alice@example.com"),
+        ("langgraph", "Allergic to peanuts.\n3 checkpoints"),
+        ("llamaindex", "1 user: I'm allergic to peanuts.\n"),
+        ("hooks", "1 user: I moved to Lisbon in May"),
+    ],
+)
+def test_the_frameworks_guides_run(tmp_path: Path, guide: str, shown: str) -> None:
+    """The ten lines of each framework's guide remember from one conversation to the next."""
+    (printed,) = outputs(ROOT / "docs" / f"{guide}.md", tmp_path)
+    assert shown in printed
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link of a document names a file or folder that is there."""

@@ -44,6 +44,39 @@ def test_remember_recalls_in_a_new_process_with_sources_and_reasons(tmp_path: Pa
     assert done.stdout.count("tokens; the evidence is in it") == int(summary[1]), "it counts what it shows"
 
 
+REMEMBERED = {
+    "02_langgraph_agent.py": [
+        "in friday: Am I allergic to peanuts or to milk?\n    -> I remember: user: I'm allergic to peanuts.",
+        "in saturday: Am I allergic to peanuts or to milk?\n    -> You have not told me.",
+        "The thread monday has 6 messages; the store says {'language': 'pt'}",
+    ],
+    "03_langchain_chain.py": [
+        "alice: What is the cat of Mia called?\n    -> I remember: user: Her cat is called Pixel.",
+        "bob: What is the cat of Mia called?\n    -> You have not told me.",
+        "Retrieved: ['My sister Mia lives in Porto.']",
+    ],
+    "04_llamaindex.py": [
+        "alice@example.com to the agent: What is the cat of Mia called?\n    -> I remember: user: Her cat is",
+        "bob@example.com to the agent: What is the cat of Mia called?\n    -> You have not told me.",
+    ],
+    "05_own_loop.py": [
+        "alice in friday: Where do I keep the bees?\n    -> I remember: user: I keep bees on the roof.",
+        "bob in friday: Where do I keep the bees?\n    -> You have not told me.",
+        "Async: I remember: user: I keep bees on the roof.",
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", REMEMBERED)
+def test_each_framework_remembers_its_user_and_no_other(tmp_path: Path, example: str) -> None:
+    """An example of a framework tells one user what they said in another conversation, and tells the other nothing."""
+    done = run(f"examples/{example}", str(tmp_path / "memories"))
+    assert done.returncode == 0, done.stderr
+    for lines in REMEMBERED[example]:
+        assert lines in done.stdout
+
+
 def test_an_unusable_model_is_told_and_fails(tmp_path: Path) -> None:
     """Without a model the example says what to do, and its exit code says that it failed."""
     done = run("examples/01_remember.py", str(tmp_path / "memories"), "--model", str(tmp_path))
