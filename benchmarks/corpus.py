@@ -49,6 +49,11 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
+    def close(self) -> None:
+        """Close the files."""
+        self._texts.close()
+        self._rows.close()
+
     def texts(self, start: int, stop: int) -> list[str]:
         """The texts numbered `start` (inclusive) to `stop` (exclusive)."""
         self._texts.seek(int(self._offsets[start]))

@@ -73,6 +73,14 @@ class Worker:
         """Do the background work."""
         return self._ask("drain")
 
+    def call(self, method: str, values: Sequence[object], seconds_max: float = 1e9) -> Timed:
+        """Call a method of the system's own with each of these values until the time is up."""
+        return self._ask("call", method, values, seconds_max)
+
+    def told(self, attribute: str) -> object:
+        """What the system says of itself; nothing is timed."""
+        return self._ask("told", attribute)
+
     def open(self, query: str) -> Timed:
         """Open the store and ask for the first time: one call, timed as a whole."""
         return self._ask("open", query)
@@ -145,6 +153,12 @@ class _Bench:
     def recall(self, queries: Sequence[Query], seconds_max: float) -> Timed:
         system = self.system
         return _timed(lambda query: system.recall(query[0]), queries, seconds_max)
+
+    def call(self, method: str, values: Sequence[object], seconds_max: float) -> Timed:
+        return _timed(getattr(self.system, method), values, seconds_max)
+
+    def told(self, attribute: str) -> object:
+        return getattr(self.system, attribute)
 
     def drain(self) -> Timed:
         return _timed(lambda _: self.system.drain(), [None])
