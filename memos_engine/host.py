@@ -150,9 +150,14 @@ class Host:
         Raises:
             EmbedderMismatch: it did not.
         """
-        with self.shelf(cube).file.read() as reader:
+        shelf = self.shelf(cube)
+        state = shelf.file.data_version()
+        if shelf.fits_at == state:  # nothing was committed since: asked for at every call of an adapter
+            return
+        with shelf.file.read() as reader:
             row = reader.embedder()
         if row is None:
+            shelf.fits_at = state
             return
         try:
             mine = self.models.embedder.fingerprint
@@ -163,6 +168,7 @@ class Host:
                 f"this cube's vectors were made by {row.fingerprint!r}, not by {mine!r}: open it with the first, "
                 "or run memos.reembed(name) once to make them anew"
             )
+        shelf.fits_at = state
 
     def load(self, source: Path, owner: str, name: str, progress: Progress) -> CubeRow:
         """A new cube out of an archive: whole, or not at all.

@@ -74,6 +74,8 @@ class TextShelf:
         self.resident = Resident(file.folder)
         self.turns = TurnsFollower()
         self.models = models
+        self.fits_at: tuple[int, int] | None = None
+        """State of the file in which the embedder was found to be the one that made its vectors."""
         self._ends: dict[str, tuple[int, ThreadEnd]] = {}
         self.clock = clock
 

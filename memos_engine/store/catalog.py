@@ -7,7 +7,7 @@ carries the job queue (`store/queue.py`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from memos_engine.errors import BadInput, Conflict, CubeNotFound
 from memos_engine.items import CubeRow, Right
@@ -20,6 +20,10 @@ APPLICATION_ID = 0x4D_43_61_74
 """`MCat`: marks a SQLite file as a catalog of ours."""
 
 _SELECT = "SELECT id, owner, name, created_at FROM cubes"
+_Answers: TypeAlias = dict[tuple[str, tuple[str, ...]], tuple[Any, ...] | None]
+"""Question and values -> first row."""
+ANSWERS_MAX = 10_000
+"""Answers kept at a time: a server of many users asks about each."""
 
 
 class Catalog:
@@ -33,11 +37,12 @@ class Catalog:
         """
         self.database = Database(root / CATALOG_DATABASE, "catalog", application_id=APPLICATION_ID)
         self._clock = clock
-        self._answers: tuple[tuple[int, int], dict[tuple[str, tuple[str, ...]], Any]] = ((0, 0), {})
+        self._answers: tuple[tuple[int, int], _Answers] = ((0, 0), {})
 
     def cube(self, owner: str, name: str) -> CubeRow | None:
         """The cube that `owner` calls `name`."""
-        return self._one(f"{_SELECT} WHERE owner = ? AND name = ?", [owner, name])
+        row = self._kept(f"{_SELECT} WHERE owner = ? AND name = ?", (owner, name))
+        return None if row is None else _cube_row(row)
 
     def cube_by_id(self, id: str) -> CubeRow | None:
         """The cube of this id, whoever owns it."""
@@ -98,7 +103,8 @@ class Catalog:
             "SELECT 'owner' FROM cubes WHERE id = ?1 AND owner = ?2 UNION ALL"
             " SELECT rights FROM grants WHERE cube = ?1 AND principal = ?2 LIMIT 1"
         )
-        return cast("Right | None", self._kept(sql, (cube, principal)))
+        row = self._kept(sql, (cube, principal))
+        return None if row is None else cast("Right", row[0])
 
     def exists(self, cube: str) -> bool:
         """Whether there is a cube of this id."""
@@ -147,20 +153,19 @@ class Catalog:
         """Close the database, the job queue's with it. A second call does nothing."""
         self.database.close()
 
-    def _kept(self, sql: str, values: tuple[str, ...]) -> Any:
-        """The first value of the first row; None when there is none.
+    def _kept(self, sql: str, values: tuple[str, ...]) -> tuple[Any, ...] | None:
+        """The first row; None when there is none.
 
         Asked at every call of a cube, so answers are kept until anything is committed to this database.
         """
         state = self.database.data_version()
-        if self._answers[0] != state:
+        if self._answers[0] != state or len(self._answers[1]) >= ANSWERS_MAX:
             self._answers = (state, {})
-        known = self._answers[
-            1
-        ]  # replaced, never cleared: an answer read before a commit is not kept after it
+        # replaced, never cleared: an answer read before a commit is not kept after it
+        known = self._answers[1]
         if (sql, values) not in known:
             with self.database.reading() as connection:
-                known[sql, values] = connection.execute(sql, values).get
+                known[sql, values] = next(iter(connection.execute(sql, values).fetchall()), None)
         return known[sql, values]
 
     def _one(self, sql: str, values: list[str]) -> CubeRow | None:

@@ -41,6 +41,10 @@ class CubeFile:
         self._frequencies: dict[str, int] = {}
         self._frequencies_at = 0
 
+    def data_version(self) -> tuple[int, int]:
+        """What any commit changes, of whatever thread or process; for this object only."""
+        return self._database.data_version()
+
     @contextmanager
     def read(self) -> Iterator[CubeReader]:
         """Ask questions of one state of the cube."""

@@ -167,11 +167,11 @@ async def test_nobody_named_is_refused(memos: MemOS) -> None:
 
 def test_a_server_lets_nobody_search_anothers_memory(memos: MemOS) -> None:
     """As whom LangGraph's server let a caller in counts; one that lets everybody in leaves it to the config."""
-    login = {"configurable": {"langgraph_auth_user_id": "alice"}}
+    login: RunnableConfig = {"configurable": {"langgraph_auth_user_id": "alice"}}
     assert whose(MemosRetriever(memos).invoke("tea", login)) == {"alice"}
     with pytest.raises(AccessDenied):
         MemosRetriever(memos).invoke("tea", {"configurable": {**login["configurable"], "user_id": "bob"}})
-    everybody = {"configurable": {"langgraph_auth_user_id": "", "user_id": "bob"}}
+    everybody: RunnableConfig = {"configurable": {"langgraph_auth_user_id": "", "user_id": "bob"}}
     assert whose(MemosRetriever(memos).invoke("tea", everybody)) == {"bob"}
 
 
