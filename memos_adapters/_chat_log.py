@@ -40,13 +40,19 @@ class ChatLog:
         self._thread = thread
 
     def append(
-        self, messages: Sequence[Mapping[str, JsonValue]], *, ids: Sequence[str | None] | None = None
+        self,
+        messages: Sequence[Mapping[str, JsonValue]],
+        *,
+        ids: Sequence[str | None] | None = None,
+        removing: Sequence[int] = (),
     ) -> list[int]:
         """Add messages at the end, all or none, and return their positions.
 
         Args:
             messages: JSON objects.
             ids: The framework's id of each. A message whose id is there already is not added again.
+            removing: Positions of messages that leave with their bytes, in the same commit; ids of theirs
+                may come back.
 
         Raises:
             Conflict: an id is there with other content.
@@ -57,10 +63,13 @@ class ChatLog:
             raise BadInput(f"{len(messages)} messages came with {len(names)} ids: hand over one for each")
         entries, blobs = [], list[Blob]()
         for name, message in zip(names, messages, strict=True):
-            entry, held = _entry(message, name or uuid4().hex)
+            entry, media = _entry(message, name or uuid4().hex)
             entries.append(entry)
-            blobs += held
-        return self._threads.append(self._thread, entries, ids=names, blobs=blobs)
+            blobs += media
+        held = _all_held(self._at(removing))
+        return self._threads.append(
+            self._thread, entries, ids=names, blobs=blobs, removing=removing, removing_blobs=held
+        )
 
     def replace(self, position: int, message: Mapping[str, JsonValue]) -> None:
         """Put another message in the place of one; its id stays.

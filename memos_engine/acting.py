@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from memos_engine.capture.validate import check_choice, check_scope
-from memos_engine.errors import AccessDenied
+from memos_engine.errors import AccessDenied, BadInput
 from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.items import CubeRow, Right, Scope
 from memos_engine.ports import Clock
@@ -53,6 +53,19 @@ class ScopedCube:
 
     def __repr__(self) -> str:
         return f"MemCube({self.info.name!r}, owner={self.info.owner!r}, acting_as={self._principal!r})"
+
+    def __copy__(self) -> Self:
+        """Itself, as by `copy.deepcopy`: a handle is shared, like a connection."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise BadInput(
+            f"{self!r} is a handle on open files and cannot be pickled: open the folder in the other process with "
+            f"MemOS.open(path), and get the cube there with memos.cube({self.info.name!r})"
+        )
 
     @property
     def id(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from memos_engine.capture.validate import check_name, check_scope
 from memos_engine.cube import MemCube
@@ -273,6 +273,19 @@ class MemOS:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __copy__(self) -> Self:
+        """Itself, as by `copy.deepcopy`: a handle is shared, like a connection."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise BadInput(
+            f"the {type(self).__name__} of {self._principal!r} is a handle on open files and cannot be pickled: "
+            "open the folder in the other process with MemOS.open(path)"
+        )
 
     def _row(self, name: str, owner: str | Scope | None, needed: str) -> CubeRow:
         """A cube by name without opening its vectors, once the right is there."""

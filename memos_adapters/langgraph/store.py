@@ -171,11 +171,15 @@ class MemosStore(StoreMethods):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Do operations at once: all reads see the state before the batch, and its writes are one commit.
 
-        Of several writes of one item the last wins. When one operation cannot be taken, none is done.
+        Of several writes of one item the last wins. When one operation cannot be taken, none is done. With
+        `cube_of` the writes are one commit per cube, in the order of their first writes: all of them are checked
+        and have their vectors before the first. What shows at a commit (a full disk, an entry that is frozen or
+        another's private one) leaves the commits before it standing.
 
         Raises:
             BadInput: an operation cannot be taken; the leaf says why.
             AccessDenied: this principal may not read, or write, here.
+            Conflict: an entry is frozen.
             EmbedderUnavailable: the embedder's model cannot be had.
         """
         asked = [checked_op(op) for op in ops]
@@ -192,13 +196,18 @@ class MemosStore(StoreMethods):
                 results[n] = [to_search_item(entry) for entry in self._search(op)]
             elif isinstance(op, ListNamespacesOp):
                 results[n] = self._list(op)
-        for name, changes in writes.items():
-            self._cubes.to_write(name).batch(changes)
+        pending = [(self._cubes.to_write(name), changes) for name, changes in writes.items()]
+        if pending:
+            (first, changes), *others = pending
+            first.batch(changes, also=others)
         return results
 
     @override
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """As `batch`, in a thread; an async embedding function is awaited on the caller's loop."""
+        """As `batch`, in a thread; an async embedding function is awaited on the caller's loop.
+
+        Vectors are asked for before the first commit: a batch that is run again has written nothing yet.
+        """
         asked, answers = list(ops), Answers()
         token = AWAITED.set(answers)
         try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory.memory import BaseMemoryBlock
@@ -23,7 +24,7 @@ from memos_adapters._capture import REMEMBERED_ROLES, captured
 from memos_adapters._identity import Memories
 from memos_adapters._recall import BUDGET_TOKENS, TIMEOUT_S, RecallCounts, Recaller
 from memos_adapters._text import TEMPLATE, check_template, rendered
-from memos_adapters.llamaindex.bound import Names, bound
+from memos_adapters.llamaindex.bound import Handle, Names, bound
 from memos_adapters.llamaindex.messages import last_from_user, to_engine, words_of
 from memos_adapters.llamaindex.window import without
 from memos_engine import Context, MemCube, MemOS, Message
@@ -33,7 +34,7 @@ _SHOWN_MAX = 64
 """Contexts kept for `atruncate`, which is asked right after `aget`."""
 
 
-class MemosMemoryBlock(BaseMemoryBlock[str]):
+class MemosMemoryBlock(Handle, BaseMemoryBlock[str]):
     """Recalls what MemOS remembers of one user; captures what leaves the queue of a `Memory`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -112,10 +113,6 @@ class MemosMemoryBlock(BaseMemoryBlock[str]):
     def recalls(self) -> RecallCounts:
         """What became of the recalls so far."""
         return self._recaller.counts
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Itself: it is a handle."""
-        return self
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **block_kwargs: Any) -> str:
         asked = list(messages or [])
@@ -206,12 +203,13 @@ def _named(said: Sequence[Message], held: Counter[str]) -> list[Message]:
 def _held(cube: MemCube, thread: str) -> Counter[str]:
     """How often each turn of a thread stands in the cube."""
     held: Counter[str] = Counter()
-    offset = 0
-    while page := cube.list(thread=thread, kinds=["episode"], limit=_PAGE, offset=offset):
+    for offset in itertools.count(0, _PAGE):
+        page = cube.list(thread=thread, kinds=["episode"], limit=_PAGE, offset=offset)
         ids = [item.sources[0].message_id for item in page if item.sources]
         for mark, _, place in (id_.partition(":") for id_ in ids if id_):
             held[mark] = max(held[mark], int(place)) if place.isdecimal() else held[mark]
-        offset += _PAGE
+        if len(page) < _PAGE:
+            break
     return held
 
 

@@ -12,17 +12,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
+from uuid import uuid4
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.storage.chat_store.base import BaseChatStore
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from memos_adapters._chat_log import ChatLog, Logged
 from memos_adapters._identity import Memories
 from memos_adapters._media import JsonValue
-from memos_adapters.llamaindex.bound import Name, bound
+from memos_adapters.llamaindex.bound import Handle, Name, bound
 from memos_adapters.llamaindex.messages import from_json, to_json
 from memos_adapters.llamaindex.session_log import THREAD
 from memos_engine import MemOS
@@ -55,15 +56,13 @@ class _Logs:
 
     def add(self, key: str, messages: Sequence[ChatMessage], status: MessageStatus = _ACTIVE) -> None:
         with self._changing:
-            self._log(key).append([_row(message, status) for message in messages])
+            self._log(key).append([_row(message, status) for message in messages], ids=_ids(messages))
 
     def set(self, key: str, messages: Sequence[ChatMessage], status: MessageStatus = _ACTIVE) -> None:
         rows = [_row(message, status) for message in messages]
         with self._changing:
             log = self._log(key)
-            old = [entry.position for entry in log.messages()]
-            log.append(rows)
-            log.remove(old)
+            log.append(rows, ids=_ids(rows), removing=[entry.position for entry in log.messages()])
 
     def delete(self, key: str, status: MessageStatus | None = None) -> list[ChatMessage]:
         with self._changing:
@@ -102,14 +101,14 @@ class _Logs:
         return told
 
 
-class _OfOneUser(BaseModel):
+class _OfOneUser(Handle):
     """Whose messages a store keeps."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    memos: MemOS = Field(exclude=True, repr=False)
-    user_id: Name | None = None
-    agent_id: Name | None = None
+    memos: MemOS = Field(exclude=True, repr=False, frozen=True)
+    user_id: Name | None = Field(default=None, frozen=True)
+    agent_id: Name | None = Field(default=None, frozen=True)
 
     _logs: _Logs = PrivateAttr()
 
@@ -122,10 +121,6 @@ class _OfOneUser(BaseModel):
         fields: dict[str, Any] = {"memos": memos, "user_id": user_id, "agent_id": agent_id}
         super().__init__(**fields)
         self._logs = _Logs(bound(memos, user_id=user_id, agent_id=agent_id))
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Itself: it is a handle."""
-        return self
 
 
 class MemosChatStore(_OfOneUser, AsyncDBChatStore):
@@ -238,6 +233,11 @@ class MemosSimpleChatStore(_OfOneUser, BaseChatStore):
     def get_keys(self) -> list[str]:
         """The keys that have messages, sorted."""
         return self._logs.keys()
+
+
+def _ids(messages: Sequence[object]) -> list[str]:
+    """A new id for each: a memory knows a message by it."""
+    return [uuid4().hex for _ in messages]
 
 
 def _row(message: ChatMessage, status: MessageStatus) -> dict[str, JsonValue]:

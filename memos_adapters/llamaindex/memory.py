@@ -30,7 +30,7 @@ from memos_adapters._chat_log import Logged
 from memos_adapters._identity import Isolation, Memories
 from memos_adapters._recall import BUDGET_TOKENS, TIMEOUT_S, RecallCounts, Recaller
 from memos_adapters._text import TEMPLATE, check_template
-from memos_adapters.llamaindex.bound import Name, bound
+from memos_adapters.llamaindex.bound import Handle, Name, as_name, bound
 from memos_adapters.llamaindex.memory_settings import MEMORY_SHARE, TOKEN_LIMIT, MemorySettings
 from memos_adapters.llamaindex.messages import from_json, own_part, to_engine, words_of
 from memos_adapters.llamaindex.prompt import composed
@@ -38,6 +38,7 @@ from memos_adapters.llamaindex.session_log import SessionLog
 from memos_engine import AccessDenied, BadInput, Context, MemCube, MemOS, MemosError, Message
 
 _log = logging.getLogger(__name__)
+_IDENTITY = ("session_id", "user_id", "agent_id", "cube", "isolation")
 _alive: WeakValueDictionary[str, MemosMemory] = WeakValueDictionary()
 
 
@@ -55,17 +56,17 @@ class _Question(NamedTuple):
     """The last user message asks it. Else it will be logged later, or never."""
 
 
-class MemosMemory(BaseMemory):
+class MemosMemory(Handle, BaseMemory):
     """The history of one session of one user, with what MemOS remembers of them put in."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    memos: MemOS | None = Field(default=None, exclude=True, repr=False)
-    session_id: Name
-    user_id: Name | None = None
-    agent_id: Name | None = None
-    cube: str = "memories"
-    isolation: Isolation = "user"
+    memos: MemOS | None = Field(default=None, exclude=True, repr=False, frozen=True)
+    session_id: Name = Field(frozen=True)
+    user_id: Name | None = Field(default=None, frozen=True)
+    agent_id: Name | None = Field(default=None, frozen=True)
+    cube: str = Field(default="memories", frozen=True)
+    isolation: Isolation = Field(default="user", frozen=True)
     token_limit: int = Field(default=TOKEN_LIMIT, ge=1)
     insert_method: InsertMethod = InsertMethod.USER
     budget_tokens: int = Field(default=BUDGET_TOKENS, ge=1)
@@ -249,21 +250,19 @@ class MemosMemory(BaseMemory):
 
         Raises:
             IdentityMissing, BadInput: as the constructor.
+            AccessDenied: the data name a memory that is alive, and say that it is another's.
         """
         settings = {name: value for name, value in {**data, **kwargs}.items() if name in cls.model_fields}
         if memos is not None:
             return cls(memos, **settings)
         alive = _alive.get(str(data.get("alive_as")))
         if isinstance(alive, cls):
+            _check_same(alive, settings)
             return alive
         _log.warning("a memory was read back without its MemOS", extra={"action": "from_dict"})
         memory = cls.__new__(cls)
         super().__init__(memory, **settings)
         return memory
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Itself: it is a handle, and its history is in the store."""
-        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle settings alone, as `to_dict` does."""
@@ -362,3 +361,18 @@ def _checked(memos: object) -> MemOS:
             "MemosMemory(memos, session_id, user_id=...)"
         )
     return memos
+
+
+def _check_same(memory: MemosMemory, said: dict[str, Any]) -> None:
+    """Refuse data that say a memory is another one.
+
+    Raises:
+        AccessDenied: they do.
+    """
+    other = [name for name in _IDENTITY if name in said and as_name(said[name]) != getattr(memory, name)]
+    if other:
+        told = ", ".join(f"{name}={said[name]!r}" for name in other)
+        raise AccessDenied(
+            f"the memory that was read back is not the one of {told}: hand over the data as to_dict returned "
+            "them, or the MemOS to open another memory in, as in from_dict(data, memos=memos)"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
@@ -18,7 +18,7 @@ from pydantic import ConfigDict, PrivateAttr
 from memos_adapters._identity import Memories
 from memos_adapters._recall import BUDGET_TOKENS, TIMEOUT_S, RecallCounts, Recaller
 from memos_adapters._text import TEMPLATE, check_template, rendered
-from memos_adapters.llamaindex.bound import Names, bound
+from memos_adapters.llamaindex.bound import Handle, Names, bound
 from memos_adapters.llamaindex.retriever import EVENT_AT
 from memos_engine import BadInput, Context, MemCube, MemOS
 
@@ -26,7 +26,7 @@ NODE_ID = "memos-memories"
 """Id of the node that holds the memories."""
 
 
-class MemosPostprocessor(BaseNodePostprocessor):
+class MemosPostprocessor(Handle, BaseNodePostprocessor):
     """Puts a user's memories about the query before the nodes, drops nodes that say the same, favours recent ones."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -94,10 +94,6 @@ class MemosPostprocessor(BaseNodePostprocessor):
     def recalls(self) -> RecallCounts:
         """What became of the recalls so far."""
         return self._recaller.counts
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Itself: it is a handle."""
-        return self
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

@@ -47,7 +47,7 @@ class SessionLog:
         return self._append([to_json(message) for message in messages], [uuid4().hex for _ in messages])
 
     def set(self, messages: Sequence[ChatMessage]) -> list[Logged]:
-        """Make these the messages, and return those that were logged anew.
+        """Make these the messages, all or none, and return those that were logged anew.
 
         Those that stood there at the start and still do are left alone.
         """
@@ -56,33 +56,33 @@ class SessionLog:
         same = 0
         while same < min(len(old), len(values)) and old[same].value == values[same]:
             same += 1
-        self._leave(old[same:])
-        marks = [_mark(message) for message in messages[same:]]
-        return self._append(values[same:], self._known(marks, {entry.id for entry in old[:same]}))
+        self._remember(old[same:])
+        ids = self._known([_mark(message) for message in messages[same:]], {entry.id for entry in old[:same]})
+        return self._append(values[same:], ids, removing=[entry.position for entry in old[same:]])
 
     def clear(self) -> None:
         """Erase all messages, from the disk too."""
-        self._leave(self._log.messages())
+        self._remember(self._log.messages())
         self._log.clear()
 
-    def _append(self, values: Sequence[dict[str, JsonValue]], ids: Sequence[str]) -> list[Logged]:
-        places = self._log.append(values, ids=ids)
+    def _append(
+        self, values: Sequence[dict[str, JsonValue]], ids: Sequence[str], *, removing: Sequence[int] = ()
+    ) -> list[Logged]:
+        places = self._log.append(values, ids=ids, removing=removing)
         return [Logged(*entry) for entry in zip(places, ids, values, strict=True)]
 
-    def _leave(self, entries: Sequence[Logged]) -> None:
-        """Take messages out, and remember their ids first: a stop in between loses none."""
-        if not entries:
-            return
-        marks: list[dict[str, JsonValue]] = [{"mark": _mark(from_json(entry.value))} for entry in entries]
-        self._threads.append(self._left, marks, ids=[entry.id for entry in entries])
-        self._log.remove([entry.position for entry in entries])
+    def _remember(self, entries: Sequence[Logged]) -> None:
+        """Note the ids of messages that are about to leave; one that stays all the same is told by its log."""
+        named = [entry for entry in entries if entry.id is not None]
+        marks: list[dict[str, JsonValue]] = [{"mark": _mark(from_json(entry.value))} for entry in named]
+        self._threads.append(self._left, marks, ids=[entry.id for entry in named])
 
     def _known(self, marks: Sequence[str], taken: Collection[str | None]) -> list[str]:
         """For each mark the id under which it once left, the first one first, or a new one."""
         left: defaultdict[str, deque[str]] = defaultdict(deque)
         for entry in self._threads.list(self._left) if marks else []:
-            if entry.id not in taken:
-                left[str(entry.value["mark"])].append(str(entry.id))
+            if entry.id is not None and entry.id not in taken:
+                left[str(entry.value["mark"])].append(entry.id)
         return [left[mark].popleft() if left[mark] else uuid4().hex for mark in marks]
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 from memos_engine.capture.validate import check_limit, check_text, check_ttl
@@ -19,7 +20,7 @@ from memos_engine.items import Json, KvDelete, KvEntry, KvPut, MemoryItem, Right
 from memos_engine.kv.filter import field_tests, validated
 from memos_engine.kv.reads import Found, Place, Wanted, kv_get, kv_namespaces, kv_search
 from memos_engine.kv.values import check_label, check_namespace, fits, json_text, words_at
-from memos_engine.kv.writes import KvWrite, kv_put_off, kv_sweep, kv_write
+from memos_engine.kv.writes import KvWrite, kv_entries, kv_put_off, kv_sweep, kv_write
 from memos_engine.shelf import Actor, TextShelf
 from memos_engine.store.kv_rows import Among
 
@@ -83,23 +84,33 @@ class KeyValues:
         """
         self.batch([KvDelete(check_namespace(namespace), key)])
 
-    def batch(self, operations: Sequence[KvPut | KvDelete]) -> None:
+    def batch(
+        self,
+        operations: Sequence[KvPut | KvDelete],
+        *,
+        also: Sequence[tuple[KeyValues, Sequence[KvPut | KvDelete]]] = (),
+    ) -> None:
         """Apply writes and erasures in one durable commit: all or none; the last one for a key wins.
 
+        Args:
+            operations: What to write here.
+            also: What to write in other cubes, after it, in one commit each. All is checked, and all vectors are
+                made, before the first commit; where a later one then fails, those before it stand.
+
         Raises:
-            AccessDenied: this scope may not write here.
-            BadInput: one of them cannot be taken; none was applied.
+            AccessDenied: this scope may not write here, or an entry is another's private one.
+            BadInput: one of them cannot be taken; none was applied, in no cube.
+            Conflict: an entry is frozen.
             EmbedderUnavailable: the embedder's model cannot be had.
         """
-        actor = self._actor("write")
-        now = self._clock()
-        last: dict[Place, KvWrite | None] = {}
-        for operation in operations:
-            if not isinstance(operation, (KvPut, KvDelete)):
-                raise BadInput(f"an operation is a {type(operation).__name__}: make it a KvPut or a KvDelete")
-            place = _place(operation.namespace, operation.key)
-            last[place] = None if isinstance(operation, KvDelete) else self._write(operation, actor, now)
-        kv_write(self._shelf(), last, actor)
+        for entries, _ in also:
+            if not isinstance(entries, KeyValues):
+                raise BadInput(
+                    f"also names a {type(entries).__name__}: hand over pairs of a cube's kv and operations"
+                )
+        commits = [KeyValues._prepared(entries, asked) for entries, asked in ((self, operations), *also)]
+        for commit in commits:
+            commit()
 
     def sweep(self) -> int:
         """Erase the entries whose time is over, with their versions; returns how many.
@@ -230,6 +241,19 @@ class KeyValues:
         return sorted(found)[offset : offset + limit]
 
     # How
+
+    def _prepared(self, operations: Sequence[KvPut | KvDelete]) -> Callable[[], None]:
+        """The commit of operations, which were checked and have their vectors."""
+        actor = self._actor("write")
+        now = self._clock()
+        last: dict[Place, KvWrite | None] = {}
+        for operation in operations:
+            if not isinstance(operation, (KvPut, KvDelete)):
+                raise BadInput(f"an operation is a {type(operation).__name__}: make it a KvPut or a KvDelete")
+            place = _place(operation.namespace, operation.key)
+            last[place] = None if isinstance(operation, KvDelete) else self._write(operation, actor, now)
+        shelf = self._shelf()
+        return partial(kv_write, shelf, kv_entries(shelf, last), actor)
 
     def _write(self, put: KvPut, actor: Actor, now: datetime) -> KvWrite:
         text = json_text(put.value)

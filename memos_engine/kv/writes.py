@@ -32,8 +32,8 @@ class KvWrite:
     """False: by words alone."""
 
 
-def kv_write(shelf: TextShelf, writes: Mapping[Place, KvWrite | None], actor: Actor) -> None:
-    """Put items in place of those under the same key, and erase where there is None, in one durable commit."""
+def kv_entries(shelf: TextShelf, writes: Mapping[Place, KvWrite | None]) -> dict[Place, Entry | None]:
+    """What is to be written, with its vectors; None where an entry is to be erased."""
     puts = [(place, write) for place, write in writes.items() if write is not None]
     meant = [(place, write) for place, write in puts if write.embed and write.paths]
     vectors = shelf.embedded([(write.item, tuple(f"{path}#" for path in write.paths)) for _, write in meant])
@@ -41,13 +41,18 @@ def kv_write(shelf: TextShelf, writes: Mapping[Place, KvWrite | None], actor: Ac
     entries: dict[Place, Entry | None] = dict.fromkeys(writes)
     for place, write in puts:
         entries[place] = Entry(write.item, named.get(place, NamedVectors()), searchable=bool(write.paths))
+    return entries
+
+
+def kv_write(shelf: TextShelf, entries: Mapping[Place, Entry | None], actor: Actor) -> None:
+    """Put entries in place of those under the same key, and erase where there is None, in one durable commit."""
     shelf.file.write(
         lambda writer: _apply(shelf, writer, entries, actor.view),
         principal=actor.principal,
         action="kv",
         detail=lambda count: {"keys": count},
     )
-    if len(puts) < len(writes):
+    if None in entries.values():
         shelf.file.checkpoint()
 
 

@@ -39,6 +39,7 @@ MOMENT_US = 1_000_000
 """`ThreadInfo.updated_at` is exact to this."""
 
 _APPEND = "INSERT INTO entries (thread, position, id, value, at) VALUES (?, ?, ?, ?, ?)"
+_ERASE = "DELETE FROM entries WHERE thread = ? AND position IN (SELECT value FROM json_each(?))"
 _PUT = "INSERT INTO blobs (thread, space, key, version, kind, data) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO "
 _REPLACE = _PUT + "UPDATE SET kind = excluded.kind, data = excluded.data"
 _KEEP = _PUT + "NOTHING"
@@ -90,6 +91,8 @@ class Threads(ThreadsView):
         *,
         ids: Sequence[str | None] | None = None,
         blobs: Sequence[Blob] = (),
+        removing: Collection[int] = (),
+        removing_blobs: Sequence[tuple[str, str, str]] = (),
     ) -> list[int]:
         """Add entries at the end of a thread, all or none, and return the position of each.
 
@@ -98,6 +101,8 @@ class Threads(ThreadsView):
             entries: JSON objects.
             ids: The caller's id of each. An entry whose id is there already is not added again.
             blobs: Written with the entries; one whose space, key and version are taken is passed over.
+            removing: Positions of entries that are erased before, in the same commit: their ids are free.
+            removing_blobs: Space, key and version of what is erased with them.
 
         Raises:
             Conflict: an id is there with other content.
@@ -110,8 +115,15 @@ class Threads(ThreadsView):
         if len(names) != len(columns):
             raise BadInput(f"{len(columns)} entries came with {len(names)} ids: hand over one for each")
 
+        erasing = bool(removing or removing_blobs)
+        where, gone = blobs_where(named=removing_blobs)
+        old = dumps(check_positions(removing))
+
         def work(connection: Connection) -> list[int]:
             n, last = self._open(connection, thread)
+            if erasing:
+                connection.execute(f"DELETE FROM blobs WHERE {where}", [n, *gone])
+                connection.execute(_ERASE, [n, old])
             new = last
             positions = []
             for id_, column in zip(names, columns, strict=True):
@@ -124,10 +136,18 @@ class Threads(ThreadsView):
             connection.executemany(_KEEP, [(n, *blob) for blob in held])
             if new > last:
                 connection.execute("UPDATE threads SET last = ? WHERE n = ?", [new, n])
+            if new > last or erasing:
                 self._touch(connection, n)
             return positions
 
-        return self._database.write(work) if columns else []
+        if not columns:
+            if erasing:
+                self.remove(thread, removing, blobs=removing_blobs)
+            return []
+        places: list[int] = self._database.write(work)
+        if erasing:
+            self._database.checkpoint()  # what was erased leaves the write-ahead log too
+        return places
 
     def replace(self, thread: str, position: int, value: Mapping[str, Json]) -> None:
         """Put another object in the place of an entry's; its id and time stay.
@@ -165,8 +185,7 @@ class Threads(ThreadsView):
             n = find_thread(connection, self._principal, thread)
             if blobs:
                 connection.execute(f"DELETE FROM blobs WHERE {where}", [n, *values])
-            sql = "DELETE FROM entries WHERE thread = ? AND position IN (SELECT value FROM json_each(?))"
-            connection.execute(sql, [n, wanted])
+            connection.execute(_ERASE, [n, wanted])
             return self._gone(connection, n)
 
         return self._erased(work)

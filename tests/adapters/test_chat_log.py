@@ -100,6 +100,18 @@ def test_removed_bytes_leave_the_disk(memos: MemOS, log: ChatLog) -> None:
     assert log.remove([]) == 0
 
 
+def test_messages_take_the_place_of_others(memos: MemOS, log: ChatLog) -> None:
+    """In one commit, under an id that left with them too, and the old bytes leave the disk; or all stays as it was."""
+    log.append([shown(1), {"n": 2}, shown(3)], ids=["a", "b", "c"])
+    with pytest.raises(Conflict):
+        log.append([{"n": 4}, {"n": 5}], ids=["d", "b"], removing=[1, 3])
+    assert values(log) == [shown(1), {"n": 2}, shown(3)]
+    assert log.append([shown(3, "now"), {"n": 4}], ids=["c", "d"], removing=[1, 3]) == [4, 5]
+    assert values(log) == [{"n": 2}, shown(3, "now"), {"n": 4}]
+    assert not on_disk(memos, image(1))
+    assert len(memos.threads.blobs("chat/s")) == 1
+
+
 def test_replacing_what_is_gone_leaves_nothing(memos: MemOS, log: ChatLog) -> None:
     """To replace a message that is not there is refused, and its bytes are not kept."""
     with pytest.raises(NotFound):

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memos_engine import BadInput, BadName, BadText, BadValue, KvDelete, KvPut, MemCube, MemOS, Scope
+from memos_engine import (
+    AccessDenied,
+    BadInput,
+    BadName,
+    BadText,
+    BadValue,
+    KvDelete,
+    KvPut,
+    MemCube,
+    MemOS,
+    Scope,
+)
 from memos_engine.items import Json
 from memos_engine.testing.fakes import FrozenClock
 
@@ -364,6 +376,24 @@ def test_a_private_key_of_another_is_not_taken(memos: MemOS) -> None:
     entry = alice.kv.get(USERS, "k")
     assert entry is not None
     assert entry.value == {"by": "bob"}
+
+
+def test_batch_over_cubes(memos: MemOS, cube: MemCube) -> None:
+    """Batches of several cubes are written together, and what one of them refuses keeps all from being written."""
+    other = memos.cube("other")
+    cube.kv.batch([KvPut(USERS, "a", {"n": 1})], also=[(other.kv, [KvPut(USERS, "b", {"n": 2})])])
+    assert keys(cube) == ["a"]
+    assert keys(other) == ["b"]
+    first: list[KvPut | KvDelete] = [KvPut(USERS, "new", {"n": 3}), KvDelete(USERS, "a")]
+    unread: Any = object()
+    for name, value, path in (("bad", {"n": unread}, "$"), ("", {}, "$"), ("bad", {"a": 1}, "a[")):
+        bad = KvPut(USERS, name, value, (path,))
+        refused(cube, BadInput, ": |must ", partial(cube.kv.batch, first, also=[(other.kv, [bad])]))
+    memos.acting_as(Scope(user="bob")).cube("bobs").grant(Scope(user="ann"), "read")
+    anns = memos.acting_as(Scope(user="ann"))
+    own, bobs = anns.cube("own"), anns.cube("bobs", owner=Scope(user="bob"))
+    refused(own, AccessDenied, "write", lambda: own.kv.batch(first, also=[(bobs.kv, first)]))
+    refused(cube, BadInput, "also names", lambda: cube.kv.batch(first, also=[(unread, first)]))
 
 
 # Namespaces

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import memos_engine
-from memos_engine import errors
+from memos_engine import BadInput, MemOS, Scope, errors
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("torch", "chromadb", "langchain", "langchain_core", "langgraph", "llama_index", "networkx", "onnxruntime",
@@ -77,3 +79,22 @@ def test_a_small_cube_loads_no_vendor(tmp_path: Path) -> None:
         "print(json.dumps([name for name in heavy if name in sys.modules]))"
     )
     assert run(code) == []
+
+
+def test_handles_are_shared_not_copied(memos: MemOS) -> None:
+    """A copy of a handle, alone or within another object, is the handle: it works, and closes with it."""
+    scoped = memos.acting_as(Scope(user="alice"))
+    for handle in (memos, scoped, scoped.cube("diary")):
+        assert copy.copy(handle) is handle
+        assert copy.deepcopy({"of": [handle]})["of"][0] is handle
+    copy.deepcopy(scoped).cube("diary").add("the kettle is blue")
+    assert scoped.cube("diary").search("kettle")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_handles_are_not_pickled(memos: MemOS, protocol: int) -> None:
+    """To pickle a handle is refused with what to do instead."""
+    scoped = memos.acting_as(Scope(user="alice"))
+    for handle in (memos, scoped, scoped.cube("diary")):
+        with pytest.raises(BadInput, match=r"in the other process with MemOS\.open\(path\)"):
+            pickle.dumps(handle, protocol)

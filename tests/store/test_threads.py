@@ -108,6 +108,42 @@ class TestLog:
         assert threads.blobs("t") == [blob("2")]
         assert [info.name for info in threads.threads()] == ["t"]
 
+    def test_entries_take_the_place_of_others_in_one_commit(
+        self, threads: Threads, database: Database, clock: FrozenClock
+    ) -> None:
+        """What is removed frees its ids and names of blobs; where the new is refused, the old stays whole."""
+        old, new = blob("1"), blob("1", data=b"new")
+        threads.append("t", [{"t": "a"}, {"t": "b"}, {"t": "c"}], ids=["a", "b", "c"], blobs=[old])
+        before = threads.list("t")
+        with pytest.raises(Conflict):
+            threads.append(
+                "t", [{"t": 1}], ids=["a"], blobs=[new], removing=[2, 3], removing_blobs=[("s", "k", "1")]
+            )
+        with pytest.raises(BadLimit):
+            threads.append("t", [{"t": 1}], removing=[-1])
+        assert (threads.list("t"), threads.blobs("t")) == (before, [old])
+        clock.advance(timedelta(minutes=1))
+        assert threads.append(
+            "t",
+            [{"t": "B"}, {"t": "a"}],
+            ids=["b", "a"],
+            blobs=[new],
+            removing=[2, 3, 9],
+            removing_blobs=[("s", "k", "1")],
+        ) == [4, 1]
+        assert [(entry.position, entry.id, entry.value["t"]) for entry in threads.list("t")] == [
+            (1, "a", "a"),
+            (4, "b", "B"),
+        ]
+        assert threads.blobs("t") == [new]
+        assert threads.threads()[0].updated_at == clock()
+        assert Threads(database, EVE, clock).append("t", [{"t": "hers"}], removing=[1, 4]) == [1]
+        assert texts(threads, "t") == ["a", "B"], "a stranger removes nothing of it"
+        assert threads.append("t", [], removing=[1, 4], removing_blobs=[("s", "k", "1")]) == []
+        assert (threads.list("t"), threads.blobs("t")) == ([], [])
+        assert threads.append("nowhere", [], removing=[1]) == []
+        assert [info.name for info in threads.threads()] == ["t"]
+
     def test_positions_are_not_reused(self, threads: Threads) -> None:
         """What is removed leaves a gap, at the end too, in a copy too."""
         threads.append("t", [{"t": n} for n in range(4)])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from langgraph.store.base import GetOp, PutOp, SearchItem
+from langgraph.store.base import GetOp, Item, PutOp, SearchItem, SearchOp
 
 from memos_adapters.langgraph.store import MemosStore
+from memos_adapters.langgraph.store_index import embedder_of
 from memos_engine import BadInput, MemCube, MemOS, Scope
 from memos_engine.testing.fakes import FrozenClock
+from tests.adapters.langgraph.store_embeddings import DIMS, aembed, embed
 
 
 def by_user(namespace: tuple[str, ...]) -> str:
@@ -98,6 +102,67 @@ def test_a_batch_over_cubes(store: MemosStore, clock: FrozenClock) -> None:
     assert [None if item is None else item.key for item in got] == ["k2", None, None, "k0"]  # type: ignore[union-attr] # -- answers of get
     assert store.get(("memories", "ann"), "k0") is None
     assert store.get(("memories", "dan"), "new") is not None
+
+
+async def test_an_awaited_batch_over_cubes(tmp_path: Path) -> None:
+    """With an async embedding function, a batch over cubes reads the state before it and writes each item once."""
+    with MemOS.open(
+        tmp_path, embedder=embedder_of({"dims": DIMS, "embed": aembed}), background=False
+    ) as memos:
+        store = MemosStore(memos, cube="users", cube_of=by_user)
+        await store.aput(("memories", "bob"), "k", {"text": "before"})
+        got = await store.abatch(
+            [
+                GetOp(("memories", "ann"), "k"),
+                GetOp(("memories", "bob"), "k"),
+                SearchOp(("memories", "ann"), query="quokka"),
+                PutOp(("memories", "ann"), "k", {"text": "quokka"}),
+                PutOp(("memories", "bob"), "k", {"text": "kettle"}),
+            ]
+        )
+        assert got[0] is None
+        assert isinstance(got[1], Item)
+        assert got[1].value == {"text": "before"}
+        assert got[2] == []
+        versions = [item.version for name in ("ann", "bob") for item in memos.cube(f"users/{name}").list()]
+        assert versions == [1, 2]
+
+
+BAD: dict[str, Any] = {
+    "value": PutOp(("memories", "bob"), "k", {"text": object()}),
+    "path": PutOp(("memories", "bob"), "k", {"text": "x"}, index=["text["]),
+    "key": PutOp(("memories", "bob"), "", {"text": "x"}),
+    "cube": PutOp(("memories", "x" * 2_000), "k", {"text": "x"}),
+    "vector": PutOp(("memories", "bob"), "k", {"text": "no vector"}),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_batch_that_the_second_cube_refuses(tmp_path: Path, case: str, awaited: bool) -> None:
+    """What is refused for one cube, or has no vector, leaves all cubes as they were."""
+
+    def vectors(texts: Sequence[str]) -> list[list[float]]:
+        return [] if any("no vector" in text for text in texts) else embed(texts)
+
+    async def avectors(texts: Sequence[str]) -> list[list[float]]:
+        return vectors(texts)
+
+    embedder = embedder_of({"dims": DIMS, "embed": avectors if awaited else vectors})
+    with MemOS.open(tmp_path, embedder=embedder, background=False) as memos:
+        store = MemosStore(memos, cube="users", cube_of=by_user)
+        await store.aput(("memories", "ann"), "old", {"text": "quokka"})
+        ops = [
+            PutOp(("memories", "ann"), "new", {"text": "kettle"}),
+            PutOp(("memories", "ann"), "old", None),
+            BAD[case],
+        ]
+        with pytest.raises(BadInput):
+            await store.abatch(ops)
+        with pytest.raises(BadInput):
+            store.batch(ops)
+        assert keys(store.search(("memories", "ann"))) == ["old"]
+        assert keys(store.search(())) == ["old"]
 
 
 def test_refreshing_and_sweeping_all(store: MemosStore, memos: MemOS, clock: FrozenClock) -> None:

@@ -200,6 +200,26 @@ async def test_whose_it_is_is_settled_when_it_is_made(memos: MemOS, cube: MemCub
         await MemosMemoryBlock(memos, user_id="alice", session_id="s").aget([DOG], session_id="t")
 
 
+def test_a_copy_is_the_same_users(block: MemosMemoryBlock) -> None:
+    """Other settings may be copied in; whose memory it is may not, nor be set."""
+    copied = block.model_copy(update={"priority": 3}, deep=True)
+    assert (copied.priority, block.priority) == (3, 1)
+    with pytest.raises(BadInput, match="constructor"):
+        block.model_copy(update={"user_id": "bob"})
+    with pytest.raises(ValueError, match="user_id"):
+        setattr(block, "user_id", "bob")  # noqa: B010 -- there is no such field
+
+
+async def test_what_was_captured_is_counted_page_by_page(
+    memos: MemOS, block: MemosMemoryBlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A word that was said before is another turn when it is said again, on whichever page the first is."""
+    monkeypatch.setattr("memos_adapters.llamaindex.block._PAGE", 2)
+    for count in range(1, 6):
+        await block.aput([user("yes")], from_short_term_memory=True, session_id="s")
+        assert captured(memos) == ["yes"] * count
+
+
 async def test_blocks_of_two_users_share_nothing(memos: MemOS, block: MemosMemoryBlock) -> None:
     """The same session of another user recalls nothing of it."""
     other = MemosMemoryBlock(memos, user_id="bob")

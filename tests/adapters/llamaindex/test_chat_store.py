@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.memory import ChatMemoryBuffer, Memory, StaticMemoryBlock
 from llama_index.core.storage.chat_store.base import BaseChatStore
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
+from pydantic import ValidationError
 
 from memos_adapters.llamaindex.chat_store import MemosChatStore, MemosSimpleChatStore
-from memos_engine import IdentityMissing, MemOS, Scope
+from memos_engine import BadInput, IdentityMissing, MemOS, Scope
+from memos_engine.store.database import Connection, Database
 from memos_engine.testing.fakes import HashEmbedder
 
 ACTIVE, ARCHIVED = MessageStatus.ACTIVE, MessageStatus.ARCHIVED
@@ -163,6 +166,44 @@ def test_a_store_is_shared_and_not_copied(store: MemosChatStore) -> None:
     assert copy.deepcopy(store) is store
     assert store.model_dump() == {"user_id": "alice", "agent_id": None}
     assert store.class_name() == "MemosChatStore"
+
+
+async def test_a_copy_for_another_is_the_others(store: MemosChatStore, simple: MemosSimpleChatStore) -> None:
+    """A store serves whom it was made for: a copy with another name is that one's, and a name cannot be set."""
+    await store.add_messages("a", talk(2))
+    other = store.model_copy(update={"user_id": "bob"})
+    assert await other.get_keys() == []
+    await other.add_message("b", talk(1)[0])
+    assert await store.get_keys() == ["a"]
+    assert await store.model_copy().get_keys() == ["a"]
+    assert simple.model_copy(update={"user_id": "bob"}, deep=True).get_keys() == ["b"]
+    assert simple.get_keys() == ["a"]
+    for held in (store, simple):
+        with pytest.raises(ValidationError, match="frozen"):
+            held.user_id = "bob"
+        with pytest.raises(BadInput, match="cube"):
+            held.model_copy(update={"cube": "other"})
+
+
+def test_a_stop_while_messages_are_replaced_doubles_none(
+    simple: MemosSimpleChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after its one commit does not matter; before it, the old messages stand."""
+    simple.set_messages("a", talk(2))
+    write, writes = Database.write, list[object]()
+
+    def stopping(database: Database, work: Callable[[Connection], Any]) -> Any:
+        if writes:
+            raise RuntimeError("stopped")
+        writes.append(work)
+        return write(database, work)
+
+    monkeypatch.setattr(Database, "write", stopping)
+    simple.set_messages("a", talk(3))
+    assert said(simple.get_messages("a")) == ["0", "1", "2"]
+    with pytest.raises(RuntimeError, match="stopped"):
+        simple.set_messages("a", talk(4))
+    assert said(simple.get_messages("a")) == ["0", "1", "2"]
 
 
 async def test_memory_of_llamaindex_lives_in_it(store: MemosChatStore) -> None:

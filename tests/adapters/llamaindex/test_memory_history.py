@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory.memory import InsertMethod
+from pydantic import ValidationError
 
+from memos_adapters._chat_log import ChatLog
+from memos_adapters.llamaindex.chat_store import MemosSimpleChatStore
 from memos_adapters.llamaindex.memory import MemosMemory
-from memos_engine import BadInput, MemOS, Scope
+from memos_engine import AccessDenied, BadInput, MemOS, Scope
+from memos_engine.store.database import Connection, Database
 from memos_engine.testing.fakes import HashEmbedder
 
 
@@ -233,11 +240,96 @@ def test_the_living_memory_is_read_back_as_itself(memos: MemOS) -> None:
 
 
 def test_nobody_is_let_in_by_a_written_name(memos: MemOS) -> None:
-    """Data that were changed on the way open no memory by themselves: what was bound stays bound."""
+    """Data that were changed on the way open no memory by themselves, nor the one that they no longer name."""
     memory = MemosMemory(memos, "s", user_id="alice")
     data = memory.to_dict()
-    assert MemosMemory.from_dict(data | {"user_id": "bob"}).user_id == "alice"
+    for changed in (
+        {"user_id": "bob"},
+        {"user_id": None},
+        {"agent_id": "a"},
+        {"session_id": "t"},
+        {"cube": "other"},
+        {"isolation": "session"},
+    ):
+        with pytest.raises(AccessDenied, match=next(iter(changed))):
+            MemosMemory.from_dict(data | changed)
+    with pytest.raises(AccessDenied, match="bob"):
+        MemosMemory.from_dict(data, user_id="bob")
     assert not MemosMemory.from_dict(data | {"alive_as": "guessed"})
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("copied", ["model_copy", "copy"])
+def test_a_copy_for_another_is_the_others(
+    memos: MemOS, memory: MemosMemory, copied: str, *, deep: bool
+) -> None:
+    """A copy with another name in it serves that one alone, and shares nothing with the first."""
+    bobs: MemosMemory = getattr(memory, copied)(update={"user_id": "bob", "session_id": "t"}, deep=deep)
+    assert (memory.user_id, memory.session_id) == ("alice", "s")
+    assert bobs.get_all() == []
+    bobs.put(user("I like chess."))
+    assert captured(memos, "bob") == ["I like chess."]
+    assert captured(memos) == said(TALK)
+    assert "Bruno" not in str(bobs.get("My dog is called what?"))
+    with pytest.raises(BadInput, match="of_tomorrow"):
+        memory.model_copy(update={"of_tomorrow": 1})
+    assert memory.model_copy(update={"user_id": "alice"}).get_all() == memory.get_all()
+
+
+def test_whose_memory_it_is_cannot_be_set(memos: MemOS, memory: MemosMemory) -> None:
+    """A name is told when it is made: to set it is refused, and changes nothing."""
+    for name in ("memos", "user_id", "agent_id", "session_id", "cube", "isolation"):
+        held = getattr(memory, name)
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(memory, name, "session")
+        assert getattr(memory, name) == held
+    memory.put(user("Hello"))
+    assert captured(memos) == [*said(TALK), "Hello"]
+
+
+def test_a_session_that_a_chat_store_wrote_goes_on(memos: MemOS) -> None:
+    """Its messages can be handed over anew like those of the memory, once each; those without an id too."""
+    MemosSimpleChatStore(memos, user_id="alice").set_messages("s", TALK)
+    memory = MemosMemory(memos, "s", user_id="alice")
+    for new in ([user("Wait."), *TALK], TALK, [*TALK, user("Hello")]):
+        memory.set(new)
+        assert said(memory.get_all()) == said(new)
+    assert sorted(captured(memos)) == sorted(said([user("Wait."), *TALK, user("Hello")]))
+    log = ChatLog(memos.acting_as(Scope("alice")).threads, "chat/t")
+    log.append([entry.value for entry in memory._session().entries()])
+    nameless = MemosMemory(memos, "t", user_id="alice")
+    nameless.set([user("Wait."), *TALK])
+    assert said(nameless.get_all()) == said([user("Wait."), *TALK])
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_stop_while_a_history_is_set_loses_nothing(
+    memos: MemOS, memory: MemosMemory, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """After each of its commits the old history stands or the new one does, and it can be set again."""
+    new, done, write = [user("Wait."), *TALK], 0, Database.write
+
+    def stopping(database: Database, work: Callable[[Connection], Any]) -> Any:
+        nonlocal done
+        if done == writes:
+            raise Stopped
+        done += 1
+        return write(database, work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "write", stopping)
+        with contextlib.suppress(Stopped):
+            memory.set(new)
+    assert said(memory.get_all()) == said(TALK if writes < 2 else new)
+    again = MemosMemory(memos, "s", user_id="alice")
+    again.set(new)
+    assert said(again.get_all()) == said(new)
+    again.put(user("Hello"))
+    assert sorted(captured(memos)) == sorted([*said(new), "Hello"])
 
 
 def test_a_memory_of_another_process_says_what_it_lacks(

@@ -121,3 +121,12 @@ def test_whose_it_is_is_settled_when_it_is_made(memos: MemOS) -> None:
     for settings in ({"half_life": timedelta(0)}, {"budget_tokens": 0}, {"template": "x"}):
         with pytest.raises(BadInput):
             MemosPostprocessor(memos, user_id="alice", **settings)
+
+
+def test_a_copy_is_the_same_users(memos: MemOS) -> None:
+    """Other settings may be copied in; whose memories it shows may not."""
+    shown = MemosPostprocessor(memos, user_id="alice")
+    assert shown.model_copy(update={"date_key": "date"}).date_key == "date"
+    assert shown.date_key != "date"
+    with pytest.raises(BadInput, match="constructor"):
+        shown.model_copy(update={"user_id": "bob"})

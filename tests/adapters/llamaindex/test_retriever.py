@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
 
 import pytest
@@ -93,3 +94,11 @@ def test_whose_it_is_is_settled_when_it_is_made(memos: MemOS, alices: MemCube) -
         MemosRetriever(memos, user_id="alice", similarity_top_k=0)
     assert MemosRetriever(memos, user_id="bob").retrieve(DOG) == []
     assert MemosRetriever(alices).retrieve(DOG) == MemosRetriever(memos, user_id="alice").retrieve(DOG)
+
+
+def test_a_deep_copy_finds_the_same(memos: MemOS, alices: MemCube) -> None:
+    """A retriever can be copied with what holds it: the copy shares the memories."""
+    for retriever in (MemosRetriever(memos, user_id="alice"), MemosRetriever(alices)):
+        found = copy.deepcopy(retriever).retrieve(DOG)
+        assert [node.node_id for node in found] == [node.node_id for node in retriever.retrieve(DOG)]
+        assert found
