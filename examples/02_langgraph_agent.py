@@ -63,7 +63,7 @@ def main() -> int:
         agent = create_agent(  # type: ignore[misc] # -- LangChain's own middleware is typed no closer
             OfflineModel(),
             middleware=[MemosMiddleware(memos)],  # recall before the model, capture after the agent
-            checkpointer=MemosSaver(memos),
+            checkpointer=MemosSaver(memos),  # threads of all users: whose thread it is, your login must check
             store=store,
             context_schema=User,
         )

@@ -31,7 +31,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", help="keeps the memories (default: a temporary one)")
     folder = parser.parse_args().folder or Path(tempfile.mkdtemp(prefix="memories-"))
-    with MemOS.open(folder, embedder=embedder()) as memos, MemoryHooks(memos) as hooks:
+    # each call below hands over what is new; the default is the whole conversation
+    with (
+        MemOS.open(folder, embedder=embedder()) as memos,
+        MemoryHooks(memos, whole_thread=False) as hooks,
+    ):
 
         @hooks.remembers
         def agent(messages: list[dict[str, Any]], user_id: str, session_id: str) -> str:
@@ -56,7 +60,7 @@ def main() -> int:
 
 async def ask_async(memos: MemOS, question: str) -> str:
     """The async twin: the same names, awaited; the event loop is never blocked."""
-    hooks = AsyncMemoryHooks(memos, user_id="alice")
+    hooks = AsyncMemoryHooks(memos, user_id="alice", whole_thread=False)
     async with hooks.turn([{"role": "user", "content": question}], session_id="saturday") as turn:
         answer = call_model(turn.messages)
         turn.answer(answer)

@@ -40,7 +40,15 @@ def __getattr__(name: str) -> object:
     """Load a public name from its module on first use."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    try:
+        module = import_module(f"{__name__}.{_HOME_OF[name]}")
+    except ModuleNotFoundError as exc:
+        raise ModuleNotFoundError(
+            f"{name} needs {exc.name}, which is not installed: pip install 'memos-adapters[langchain]', "
+            "for MemosMemory 'memos-adapters[langchain-classic]'",
+            name=exc.name,
+        ) from exc
+    value = globals()[name] = getattr(module, name)
     return value
 
 

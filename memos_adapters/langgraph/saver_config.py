@@ -42,7 +42,8 @@ def address_of(config: RunnableConfig, *, needs_checkpoint: bool = False) -> Add
     configurable = configurable or {}
     if configurable.get("thread_id") in (None, ""):
         raise BadInput(
-            f"config {config!r:.200} names no thread: pass {{'configurable': {{'thread_id': '...'}}}}"
+            f"the config names no thread, only {sorted(map(str, configurable))!r:.100}: pass "
+            "{'configurable': {'thread_id': '...'}}"
         )
     checkpoint_id = configurable.get("checkpoint_id") or None
     if needs_checkpoint and checkpoint_id is None:

@@ -10,12 +10,24 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from memos_engine import MemOS, Scope
+from memos_engine import BadRoot, MemOS, Scope
 
 S = TypeVar("S")
 
 IN_MEMORY = ":memory:"
 """Stands for a folder of its own, which is removed at the end."""
+
+
+def folder_of(conn_string: str | Path) -> Path:
+    """The folder that a connection string names.
+
+    Raises:
+        BadRoot: it is a URL; it may hold a password, so it is not shown.
+    """
+    if isinstance(conn_string, str) and "://" in conn_string:
+        scheme = conn_string.partition("://")[0]
+        raise BadRoot(f"a {scheme!r:.20} URL is no folder: name a folder of this machine, or ':memory:'")
+    return Path(conn_string)
 
 
 class Opening(AbstractContextManager[S], AbstractAsyncContextManager[S], Generic[S]):
@@ -33,7 +45,7 @@ class Opening(AbstractContextManager[S], AbstractAsyncContextManager[S], Generic
             path = self._path
             if path == IN_MEMORY:
                 path = stack.enter_context(TemporaryDirectory(prefix="memos-"))
-            memos = stack.enter_context(MemOS.open(path, background=False))
+            memos = stack.enter_context(MemOS.open(folder_of(path), background=False))
             saver = self._make(memos if self._scope is None else memos.acting_as(self._scope))
             self._held.append(stack.pop_all())
         return saver

@@ -32,6 +32,7 @@ from langgraph.store.base import (
 )
 from typing_extensions import override
 
+from memos_adapters.langgraph.saver_opening import folder_of
 from memos_adapters.langgraph.store_cubes import CubeOf, Cubes
 from memos_adapters.langgraph.store_index import (
     AWAITED,
@@ -327,7 +328,7 @@ class StoreConnection(AbstractContextManager[MemosStore], AbstractAsyncContextMa
     def __enter__(self) -> MemosStore:
         temporary = Path(tempfile.mkdtemp(prefix="memos-store-")) if self._conn_string == ":memory:" else None
         try:
-            memos, store = self._opened(temporary or Path(self._conn_string))
+            memos, store = self._opened(temporary or folder_of(self._conn_string))
         except BaseException:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)

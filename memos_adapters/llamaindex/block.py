@@ -110,7 +110,7 @@ class MemosMemoryBlock(Handle, BaseMemoryBlock[str]):
         return "MemosMemoryBlock"
 
     @property
-    def recalls(self) -> RecallCounts:
+    def counts(self) -> RecallCounts:
         """What became of the recalls so far."""
         return self._recaller.counts
 

@@ -153,7 +153,7 @@ class MemosMemory(Handle, BaseMemory):
         return self.memos is not None
 
     @property
-    def recalls(self) -> RecallCounts:
+    def counts(self) -> RecallCounts:
         """What became of the recalls so far."""
         return self._recaller.counts
 

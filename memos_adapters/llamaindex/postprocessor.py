@@ -91,7 +91,7 @@ class MemosPostprocessor(Handle, BaseNodePostprocessor):
         return "MemosPostprocessor"
 
     @property
-    def recalls(self) -> RecallCounts:
+    def counts(self) -> RecallCounts:
         """What became of the recalls so far."""
         return self._recaller.counts
 

@@ -20,7 +20,7 @@ from memos_adapters._media import JsonValue
 from memos_adapters.llamaindex.messages import from_json, to_json, words_of
 from memos_engine import Threads
 
-THREAD = "chat/"
+THREAD = "llamaindex/"
 """Before the session's id: the thread of its messages."""
 _LEFT = "chat-left/"
 

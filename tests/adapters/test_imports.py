@@ -125,3 +125,20 @@ def test_an_adapter_loads_its_own_framework_alone(name: str, needs: set[str]) ->
     found = set(loaded_by(f"from memos_adapters.{package} import {kind}\n", refused=others))
     assert found <= needs
     assert found
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [("langchain", "MemosMemory"), ("langgraph", "MemosSaver"), ("llamaindex", "MemosMemory")],
+)
+def test_a_missing_framework_is_told_with_its_extra(package: str, name: str) -> None:
+    """Whoever has not installed a framework is told what to type."""
+    code = (
+        "import sys\n"
+        "for gone in ('langchain_core', 'langchain_classic', 'langgraph', 'llama_index'): sys.modules[gone] = None\n"
+        f"import memos_adapters.{package} as adapter\n"
+        f"try: adapter.{name}\n"
+        "except ModuleNotFoundError as exc: print(exc)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"pip install 'memos-adapters[{package}]'" in done.stdout, done.stderr

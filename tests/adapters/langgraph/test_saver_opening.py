@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from memos_adapters.langgraph.saver import MemosSaver
+from memos_adapters.langgraph import MemosSaver, MemosStore
 from memos_engine import BadInput, BadRoot, Closed, Scope
 from tests.adapters.langgraph.saver_cases import checkpoint, config, found, put
 
@@ -99,3 +100,18 @@ def test_no_model_is_loaded(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert ran.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "opened", [MemosSaver.from_conn_string, MemosStore.from_conn_string], ids=["saver", "store"]
+)
+def test_a_url_is_no_folder(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database's URL makes no folder of its name, and its password is not shown."""
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(BadRoot, match="'postgresql' URL is no folder") as refused,
+        opened("postgresql://u:pw@h/db"),
+    ):
+        pass
+    assert "pw" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []

@@ -126,7 +126,7 @@ async def test_images_stay_whole_and_leave_with_their_message(memos: MemOS, stor
     assert isinstance(block, ImageBlock)
     assert block.resolve_image().read() == data
     await store.delete_messages("a")
-    assert memos.acting_as(Scope("alice")).threads.blobs("chat/a") == []
+    assert memos.acting_as(Scope("alice")).threads.blobs("llamaindex/a") == []
 
 
 async def test_stores_of_two_users_share_nothing(memos: MemOS, store: MemosChatStore) -> None:

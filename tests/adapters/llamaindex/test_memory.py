@@ -126,22 +126,22 @@ def test_a_turn_is_recalled_once(remembering: MemosMemory) -> None:
         remembering.get(input=user(question))
     remembering.put_messages([assistant("Bruno."), assistant("Anything else?")])
     remembering.get()
-    counts = remembering.recalls
+    counts = remembering.counts
     assert counts.asked - counts.cached == 1
     remembering.put(user(question))
     remembering.get()
-    counts = remembering.recalls
+    counts = remembering.counts
     assert counts.asked - counts.cached == 2
 
 
 def test_a_question_asked_before_it_is_put_is_recalled_once(remembering: MemosMemory) -> None:
     """The turn of a chat engine, which reads first and puts both messages after, is one turn too."""
     remembering.put_messages([user("Hello"), assistant("Hi")])
-    before = remembering.recalls
+    before = remembering.counts
     remembering.get(input="What is my dog called?")
     remembering.put(user("What is my dog called?"))
     remembering.put(assistant("Bruno."))
-    after = remembering.recalls
+    after = remembering.counts
     assert (after.asked - after.cached) - (before.asked - before.cached) == 1
 
 
@@ -328,11 +328,11 @@ def test_images_are_kept_by_their_hash_and_come_back(memos: MemOS) -> None:
     (episode,) = alices(memos).list(kinds=["episode"])
     assert episode.text.startswith("[image image/png sha256:")
     threads = memos.acting_as(Scope("alice")).threads
-    entry = str([e.value for e in threads.list("chat/s")])
+    entry = str([e.value for e in threads.list("llamaindex/s")])
     assert base64.b64encode(data).decode()[:40] not in entry
-    assert len(threads.blobs("chat/s")) == 1
+    assert len(threads.blobs("llamaindex/s")) == 1
     memory.reset()
-    assert threads.blobs("chat/s") == []
+    assert threads.blobs("llamaindex/s") == []
 
 
 def test_tool_messages_are_kept_in_pairs_and_not_captured(memos: MemOS) -> None:

@@ -54,7 +54,7 @@ def search_tools(memos: MemOS) -> Any:
 
 def once(memory: MemosMemory) -> int:
     """How often was really recalled."""
-    return memory.recalls.asked - memory.recalls.cached
+    return memory.counts.asked - memory.counts.cached
 
 
 def test_a_simple_chat_engine_remembers(memos: MemOS, memory: MemosMemory) -> None:

@@ -122,7 +122,7 @@ async def test_a_turn_waits_only_so_long(tmp_path: Path, strict: bool) -> None:
             else:
                 assert await memory.aget(input=DOG) == []
                 assert memory.get(input=DOG) == []
-                assert memory.recalls.timed_out == 2
+                assert memory.counts.timed_out == 2
         finally:
             go_on.set()
 

@@ -67,7 +67,7 @@ def test_memory_that_fails_leaves_the_turn_alone(
         memory.put(user("What is my dog called?"))
         assert memory.get()[-1] == user("What is my dog called?")
     assert memory.failed_captures == 1
-    assert memory.recalls.failed == 2
+    assert memory.counts.failed == 2
     told = [record for record in caplog.records if record.name.startswith("memos_adapters.")]
     assert [record.__dict__["error"] for record in told] == ["RuntimeError"] * 3
     assert "Bruno" not in str([record.__dict__ for record in told])

@@ -51,7 +51,7 @@ def said(messages: list[ChatMessage]) -> list[str]:
 def test_a_history_of_another_framework_is_told(memos: MemOS) -> None:
     """A session of that name which holds other messages is refused with what to do."""
     threads = memos.acting_as(Scope("alice")).threads
-    threads.append("chat/s", [{"message": {"type": "human", "data": {"content": "Hi"}}}])
+    threads.append("llamaindex/s", [{"message": {"type": "human", "data": {"content": "Hi"}}}])
     memory = MemosMemory(memos, "s", user_id="alice")
     for read in (memory.get, memory.get_all):
         with pytest.raises(BadInput, match="another session_id"):
@@ -295,7 +295,7 @@ def test_a_session_that_a_chat_store_wrote_goes_on(memos: MemOS) -> None:
         memory.set(new)
         assert said(memory.get_all()) == said(new)
     assert sorted(captured(memos)) == sorted(said([user("Wait."), *TALK, user("Hello")]))
-    log = ChatLog(memos.acting_as(Scope("alice")).threads, "chat/t")
+    log = ChatLog(memos.acting_as(Scope("alice")).threads, "llamaindex/t")
     log.append([entry.value for entry in memory._session().entries()])
     nameless = MemosMemory(memos, "t", user_id="alice")
     nameless.set([user("Wait."), *TALK])
