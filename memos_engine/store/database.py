@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ T = TypeVar("T")
 Connection = apsw.Connection
 
 BUSY_TIMEOUT_MS = 30_000
+TURN_S = 0.005
+"""Between two tries to make a file that another process is making."""
 CHECKPOINT_TIMEOUT_MS = 1_000
 READERS_IDLE_MAX = 4  # connections kept open per database between reads
 GROUP_MAX = 256  # writers that share one commit
@@ -118,13 +121,24 @@ class Database:
         self._owes_checkpoint = False  # erased bytes still stand in the log
         self._pid = os.getpid()
         with translating(path):
+            self._writer: Connection | None = self._first(schema, application_id)
+
+    def _first(self, schema: str, application_id: int) -> Connection:
+        """The writer, once the file is of the newest schema; processes that make it at one moment take turns.
+
+        SQLite's own waiting does not cover the change to WAL of a file that another process is making.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        while True:
             writer = self._connect()
             try:
-                _migrate(writer, path, schema, application_id)
-            except BaseException:
+                _migrate(writer, self.path, schema, application_id)
+                return writer
+            except BaseException as exc:
                 writer.close()
-                raise
-        self._writer: Connection | None = writer
+                if not isinstance(exc, apsw.BusyError) or time.monotonic() > deadline:
+                    raise
+            time.sleep(TURN_S)
 
     def _connect(self) -> Connection:
         connection = apsw.Connection(str(self.path))
