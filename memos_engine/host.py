@@ -204,7 +204,10 @@ class Host:
         """Remove what a deletion or a load that was cut short left behind."""
         for folder in (self.root / CUBES).iterdir():
             staging = folder.name.startswith(STAGING)
-            old = time.time() - folder.stat().st_mtime > SWEEP_AGE_S  # a younger one may be at work elsewhere
+            try:
+                old = time.time() - folder.stat().st_mtime > SWEEP_AGE_S  # a younger one may be at work elsewhere
+            except FileNotFoundError:  # whoever made it has removed it since: two made one cube at a moment
+                continue
             if (staging and old) or (not staging and self.catalog.removed(folder.name)):
                 shutil.rmtree(folder, ignore_errors=True)
 
