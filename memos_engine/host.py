@@ -205,9 +205,10 @@ class Host:
         for folder in (self.root / CUBES).iterdir():
             staging = folder.name.startswith(STAGING)
             try:
-                old = time.time() - folder.stat().st_mtime > SWEEP_AGE_S  # a younger one may be at work elsewhere
+                age_s = time.time() - folder.stat().st_mtime
             except FileNotFoundError:  # whoever made it has removed it since: two made one cube at a moment
                 continue
+            old = age_s > SWEEP_AGE_S  # a younger one may be at work elsewhere
             if (staging and old) or (not staging and self.catalog.removed(folder.name)):
                 shutil.rmtree(folder, ignore_errors=True)
 
