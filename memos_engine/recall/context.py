@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from memos_engine.errors import BadInput
-from memos_engine.items import Context, ContextSource, Hit
+from memos_engine.items import Context, ContextSource, Hit, MemoryItem
 from memos_engine.ports import CountTokens
 from memos_engine.times.dates import TimeMention, find_times
 from memos_engine.times.wording import MONTHS, date_words
@@ -136,14 +136,22 @@ def _chosen(hits: Sequence[Hit], budget: int, count: CountTokens, novelty: float
 
 
 def _line(hit: Hit, clip: int | None = None) -> _Line:
-    item = hit.item
+    return _Line(hit, *line_of(hit.item, clip))
+
+
+def line_of(item: MemoryItem, clip: int | None = None) -> tuple[str, str]:
+    """The date line under which an item stands, and its own line, escaped, without a handle.
+
+    Args:
+        item: What is told.
+        clip: Characters of its text. None: all.
+    """
     text, tail = item.text, ""
     if clip is not None and clip < len(text):
         text, tail = text[:clip], CLIPPED
     noted = escaped(_noted(text, item.event_at) + tail)
     said = f"{escaped(item.speaker)}: {noted}" if item.speaker else noted
-    date = UNDATED if item.event_at is None else date_words(item.event_at)
-    return _Line(hit, date, said)
+    return UNDATED if item.event_at is None else date_words(item.event_at), said
 
 
 def _render(chosen: Sequence[_Line], count_tokens: CountTokens) -> Context:

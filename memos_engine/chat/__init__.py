@@ -1,0 +1,1 @@
+"""From recall to an answer: what stands in a prompt, who reads it, and what is captured of the turn."""

@@ -1,0 +1,1 @@
+"""Blocks of a cube: what is kept, for whom, and what becomes of it."""

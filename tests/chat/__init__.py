@@ -1,0 +1,1 @@
+"""From recall to an answer."""
