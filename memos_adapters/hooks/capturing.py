@@ -17,12 +17,10 @@ from dataclasses import dataclass, field
 from memos_adapters._capture import captured
 from memos_adapters.hooks.journal import Conversation, Journal, Kept, Waiting, conversation_of, keyed
 from memos_engine import (
-    AccessDenied,
     BadInput,
     BadLimit,
     CaptureResult,
     Closed,
-    CubeNotFound,
     MemCube,
     MemOS,
     MemosError,
@@ -202,9 +200,8 @@ class Capturing:
         """Capture what waits in a conversation; what its cube was deleted with is dropped. None: it is done."""
         with talk.busy:
             try:
-                with contextlib.suppress(AccessDenied, CubeNotFound):  # deleted: nobody has a right on it
-                    if talk.waiting:
-                        self._captured(talk, journal, {})
+                if talk.waiting and journal.cube_of(talk.of) is not None:
+                    self._captured(talk, journal, {})
                 self._drop(talk, journal)
             except Exception as exc:  # noqa: BLE001 -- the others are captured first; it waits on
                 talk.due = time.monotonic() + self._interval_s

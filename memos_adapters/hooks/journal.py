@@ -87,6 +87,15 @@ class Journal:
         if self._written and not self._threads.list(self._name, limit=1):
             self._threads.delete(self._name)
 
+    def cube_of(self, of: Conversation) -> MemCube | None:
+        """The cube that a conversation is for; None when it was deleted, though another took its name."""
+        memos = self._memos if of.scope is None else self._memos.acting_as(of.scope)
+        try:
+            cube = memos.cube(of.cube_name, create=False)
+        except CubeNotFound:
+            return None
+        return cube if cube.id == of.cube else None
+
     def recover(self) -> int:
         """Capture what other processes left behind, dead or alive, and return how many episodes are new.
 
@@ -118,12 +127,8 @@ class Journal:
 
     def _recovered(self, of: Conversation, messages: Sequence[Message]) -> int:
         """Capture the turns of a conversation; those of a cube that was deleted are dropped with it."""
-        memos = self._memos if of.scope is None else self._memos.acting_as(of.scope)
-        try:
-            cube = memos.cube(of.cube_name, create=False)
-        except CubeNotFound:
-            return 0
-        return captured(cube, messages, of.thread).new if cube.id == of.cube else 0
+        cube = self.cube_of(of)
+        return 0 if cube is None else captured(cube, messages, of.thread).new
 
 
 def conversation_of(cube: MemCube, thread: str) -> Conversation:

@@ -17,7 +17,17 @@ import pytest
 
 from memos_adapters.hooks import MemoryHooks, capturing
 from memos_adapters.hooks.journal import PREFIX
-from memos_engine import BadInput, Closed, MemCube, MemOS, Message, Scope, StoreBusy
+from memos_engine import (
+    AccessDenied,
+    BadInput,
+    CaptureResult,
+    Closed,
+    MemCube,
+    MemOS,
+    Message,
+    Scope,
+    StoreBusy,
+)
 from memos_engine.ports import Vectors
 from memos_engine.testing.fakes import FrozenClock, HashEmbedder
 from tests.adapters.hooks_writer import SESSIONS
@@ -182,6 +192,25 @@ def test_a_deleted_memory_is_not_made_again(memos: MemOS) -> None:
             each.close()
         assert len(memos.cubes()) == int(made_anew)
     assert texts(memos) == []
+
+
+def test_a_refusal_drops_nothing(memos: MemOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a cube that is there, and may not be written for now, waits on and is captured later."""
+    hooks = MemoryHooks(memos, user_id="alice", capture_interval_s=LONG_S)
+    hooks.capture_after(says("one"))
+    hooks.capture_after(says("one", "two"))
+
+    def refused(*_: object) -> CaptureResult:
+        raise AccessDenied("not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(capturing, "captured", refused)
+        with pytest.raises(AccessDenied):
+            hooks.flush()
+    assert journaled(memos) == 1
+    hooks.flush()
+    assert texts(memos) == ["one", "two"]
+    hooks.close()
 
 
 class FailingEmbedder(HashEmbedder):
