@@ -164,8 +164,8 @@ def _recomputed(model: LocalModel, layout: Layout, plan: Plan) -> tuple[Prefix, 
     rows, samples = _chosen(draft, plan, fresh, stale, query)
     run = torch.cat((fresh, rows, query))
     drift = Drift(run, stale, samples) if samples else None
-    draft.run(run, drift=drift)
-    return draft.finished(), len(rows)
+    last = draft.run(run, drift=drift, logits=1 if len(query) else 0)
+    return draft.finished(None if last is None else last[0]), len(rows)
 
 
 def _chosen(

@@ -153,10 +153,14 @@ class Draft:
         kept: Tensor = self._network(**asked, logits_to_keep=logits).logits[0, -logits:]
         return kept.to(torch.float32)
 
-    def finished(self) -> Prefix:
-        """The prefix as it is now; the draft must not be run or written to again."""
+    def finished(self, after: Tensor | None = None) -> Prefix:
+        """The prefix as it is now; the draft must not be run or written to again.
+
+        Args:
+            after: Logits (vocab,) of what follows it, where they are known.
+        """
         layers = tuple(LayerKV(keys[0], values[0]) for keys, values in self._layers)
-        return Prefix(ids=self.ids, layers=layers)
+        return Prefix(ids=self.ids, layers=layers, after=after)
 
     def _buffer(self, heads: int, width: int) -> Tensor:
         shape = (1, heads, len(self.ids), width)

@@ -248,7 +248,8 @@ class LocalModel:
         """Yield what the model says after `past` and `ids`, in pieces of whole characters.
 
         Args:
-            ids: New tokens after `past`. Without any, the last one of `past` is read again.
+            ids: New tokens after `past`. Without any, the last one of `past` is read again, unless `past`
+                tells what follows it.
             stop: Strings before the first of which the text ends; no part of one is ever yielded.
             temperature: 0 means always the likeliest token.
             top_p: The likeliest tokens with together this probability stay in the draw.

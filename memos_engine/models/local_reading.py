@@ -47,12 +47,15 @@ class Reading:
     def feed(self, ids: Sequence[int], *, keep: int = 1) -> Tensor:
         """Read more tokens; return the logits (keep, vocab) of the last ones.
 
-        Without ids the last token of the past is read again.
+        Without ids the last token of the past is read again, unless what follows it is known.
 
         Raises:
             BadInput: There is nothing to read, or more than the model can.
             ModelFailed: The network cannot be run.
         """
+        if not ids and keep == 1 and self._past is not None and self._past.after is not None:
+            self.reused = len(self.ids)
+            return self._past.after.unsqueeze(0)
         new = tuple(ids) or self._last_again()
         total, limit = len(self.ids) + len(new), self._network.capabilities.context_tokens
         if total > limit:

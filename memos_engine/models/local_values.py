@@ -128,6 +128,8 @@ class Prefix:
 
     Empty where the model keeps no blocks: then its tokens are read anew.
     """
+    after: Tensor | None = None
+    """Logits (vocab,), float32, of what follows the last token. None where reading it again tells them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,22 @@ def test_recomputation_comes_with_the_query(policy: Policy) -> None:
     assert composed.seconds > 0
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+@pytest.mark.parametrize("policy", METHODS[1:])
+def test_a_composition_with_its_query_knows_what_follows(policy: Policy, name: str) -> None:
+    """The logits that come with a recomputed prefix are those of reading its last token once more."""
+    model = LocalModel(tiny.network(name), tokenizer=tiny.tokenizer())
+    model.__dict__["rates"] = _model().rates
+    blocks = [model.block(part, HEAD) for part in PARTS]
+    prefix = compose(model, blocks, QUERY, behind=HEAD, policy=policy, share=0.1).prefix
+    bare = Prefix(prefix.ids, prefix.layers)
+    assert prefix.after is not None
+    assert _gap(model.logits((), prefix), model.logits((), bare)) <= EXACT
+    told, again = (model.complete((), each, max_new_tokens=6) for each in (prefix, bare))
+    assert told.ids == again.ids
+    assert (told.prompt_tokens, told.cached_tokens) == (len(IDS), len(IDS))
+
+
 @pytest.mark.parametrize("policy", ["full", "rerotated", "drift"])
 def test_a_composition_is_what_generation_takes(policy: Policy) -> None:
     """The rest and the prefix go into `complete` as they are; everything recomputed, it says what full prefill says."""
