@@ -192,7 +192,8 @@ def _costed(plan: Plan, size: Size, costs: Costs) -> Plan:
     spread = sum(min(plan.first + plan.samples, tokens) for tokens in size.stale)
     rows = size.fresh + min(spread + plan.chosen, size.stale_total) + size.query
     seconds = (size.context + (_MOVED - 1) * size.stale_total) * costs.place_s
-    seconds += costs.forward_s(rows, size.context) + costs.forward_s(1, size.context)
+    # the query's own logits begin the answer; without one, the last token is read once more
+    seconds += costs.forward_s(rows, size.context) + costs.forward_s(0 if size.query else 1, size.context)
     for layers, tokens in _looks(plan, size, costs):
         seconds += costs.forward_s(size.fresh + tokens, size.context) * layers / costs.layers
     return replace(plan, estimated_s=seconds)

@@ -133,7 +133,6 @@ def test_costs_follow_the_measured_lengths() -> None:
 def test_estimates_grow_with_the_work() -> None:
     """More recomputed tokens, a look or a deviation pass are expected to take longer."""
     times = [
-        _decide("rerotated").estimated_s,
         _decide("first_tokens", first=8).estimated_s,
         _decide("cacheblend", share=0.05).estimated_s,
         _decide("query_aware", share=0.05).estimated_s,
