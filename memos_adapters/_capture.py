@@ -43,7 +43,7 @@ def said(
         part = words[start : start + _PART_CHARS]
         if part.strip():
             mine = id if id is None or not n else f"{id}#{n + 1}"
-            yield Message(role, part, _identified(mine), _named(name), at)
+            yield Message(role, part, _identified(mine), named(name), at)
 
 
 def captured(cube: MemCube, messages: Sequence[Message], thread: str) -> CaptureResult:
@@ -98,7 +98,7 @@ def _identified(id: str | None) -> str | None:
     return id
 
 
-def _named(name: str | None) -> str | None:
+def named(name: str | None) -> str | None:
     """A name that the engine takes, shortened if need be. None: there is none, or it is blank."""
     if name is None:
         return None

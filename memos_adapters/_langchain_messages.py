@@ -83,6 +83,11 @@ def last_question(messages: Sequence[BaseMessage]) -> HumanMessage | None:
     return None
 
 
+def whole_message(message: BaseMessage) -> BaseMessage:
+    """The message that a stream's chunk became."""
+    return message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
+
+
 def words_of(message: BaseMessage) -> str:
     """What a message says: its text, and a line for each image, sound or file."""
     lines = [str(message.text), *map(_media_line, _media_blocks(message))]
@@ -99,7 +104,7 @@ def to_json(message: BaseMessage) -> dict[str, JsonValue]:
         BadInput: it is nested too deeply.
     """
     try:
-        return cast("dict[str, JsonValue]", _mended(messages_to_dict([_whole(message)])[0]))
+        return cast("dict[str, JsonValue]", _mended(messages_to_dict([whole_message(message)])[0]))
     except RecursionError as exc:
         raise BadInput("a message is nested too deeply: hand over one of fewer than 400 levels") from exc
 
@@ -122,15 +127,10 @@ def _mended(value: Any) -> Any:
 
 
 def _turns(message: BaseMessage, roles: frozenset[str], template: str) -> Iterator[Message]:
-    whole = _whole(message)
+    whole = whole_message(message)
     role = ROLES.get(whole.type) or str(getattr(whole, "role", whole.type))
     if role in roles and not _is_summary(message):
         yield from said(role, words_of(message), id=message.id, name=message.name, template=template)
-
-
-def _whole(message: BaseMessage) -> BaseMessage:
-    """The message that a stream's chunk became."""
-    return message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
 
 
 def _is_summary(message: BaseMessage) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.config import get_config
+from langgraph.runtime import get_runtime
 
 from memos_adapters._identity import Memories
 from memos_engine import MemCube
@@ -31,6 +32,15 @@ def thread_of(memories: Memories, runtime: Any) -> str:
     known = {"thread_id": getattr(info, "thread_id", None)}
     context, configurable = said_by(runtime)
     return memories.thread(context, configurable, known)
+
+
+def running() -> tuple[object, str | None]:
+    """The context of the run that this call is a part of, and as whom its server let the caller in; else nothing."""
+    held = var_child_runnable_config.get()
+    if not held or not held.get("configurable"):
+        return None, None
+    runtime = get_runtime()
+    return getattr(runtime, "context", None), _logged_in(runtime)
 
 
 def said_by(runtime: Any) -> tuple[object, dict[str, Any]]:

@@ -5,16 +5,25 @@
         alice.capture([Message("user", "I moved to Lisbon in May.")])
         print(alice.recall("Where does she live?").text)
 
-Nothing outside `__all__` is public. Names load on first use, so that importing this package costs
-no more than its data types need; it never imports torch, chromadb or an agent framework.
+Nothing outside `__all__` and `_LOCAL` is public. Names load on first use, so that importing this package
+costs no more than its data types need; it never imports torch, chromadb or an agent framework.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memos_engine.aio import AsyncKeyValues, AsyncMemCube, AsyncMemOS, AsyncThreads
+    from memos_engine.aio import (
+        AsyncActivationMemory,
+        AsyncChatStream,
+        AsyncKeyValues,
+        AsyncMemCube,
+        AsyncMemOS,
+        AsyncThreads,
+    )
+    from memos_engine.blocks.handle import ActivationMemory
     from memos_engine.capture.reader import MemReader
+    from memos_engine.chat.stream import ChatStream
     from memos_engine.cube import MemCube
     from memos_engine.engine import MemOS
     from memos_engine.errors import (
@@ -54,8 +63,12 @@ if TYPE_CHECKING:
         VersionConflict,
     )
     from memos_engine.items import (
+        ActivationStats,
+        BlockEvent,
+        BlockInfo,
         CaptureResult,
         Change,
+        ChatAnswer,
         CheckReport,
         Context,
         ContextSource,
@@ -66,6 +79,7 @@ if TYPE_CHECKING:
         Hit,
         ItemVersion,
         Job,
+        KVBudgets,
         KvDelete,
         KvEntry,
         KvPut,
@@ -79,8 +93,17 @@ if TYPE_CHECKING:
     from memos_engine.kv.entries import KeyValues
     from memos_engine.models.embed import FunctionEmbedder, SentenceEmbedder
     from memos_engine.models.http import HttpChatModel, HttpReranker
+
+    # `as`: exported without standing in __all__, see _LOCAL
+    from memos_engine.models.local import LocalModel as LocalModel
+    from memos_engine.models.local_values import Capabilities as Capabilities
+    from memos_engine.models.local_values import Generation as Generation
+    from memos_engine.models.local_values import KVBlock as KVBlock
+    from memos_engine.models.local_values import ModelKey as ModelKey
+    from memos_engine.models.local_values import Rates as Rates
     from memos_engine.models.rerank import CrossEncoderReranker, FunctionReranker
     from memos_engine.models.rewrite import ChatRewriter
+    from memos_engine.models.served import ServedAnswer, ServedModel, ServedUsage
     from memos_engine.mos import MOS
     from memos_engine.ports import ChatMessage, ChatModel, Embedder, Reranker
     from memos_engine.store.thread_reading import ThreadsView
@@ -90,10 +113,14 @@ if TYPE_CHECKING:
 __all__ = [
     "MOS",
     "AccessDenied",
+    "ActivationMemory",
+    "ActivationStats",
     "ArchiveDamaged",
     "ArchiveError",
     "ArchiveForeign",
     "ArchiveUnsafe",
+    "AsyncActivationMemory",
+    "AsyncChatStream",
     "AsyncKeyValues",
     "AsyncMemCube",
     "AsyncMemOS",
@@ -107,11 +134,15 @@ __all__ = [
     "BadValue",
     "BadVector",
     "Blob",
+    "BlockEvent",
+    "BlockInfo",
     "CaptureResult",
     "Change",
+    "ChatAnswer",
     "ChatMessage",
     "ChatModel",
     "ChatRewriter",
+    "ChatStream",
     "CheckReport",
     "Closed",
     "Conflict",
@@ -137,6 +168,7 @@ __all__ = [
     "ItemVersion",
     "Job",
     "JobFailed",
+    "KVBudgets",
     "KeyValues",
     "KvDelete",
     "KvEntry",
@@ -157,6 +189,9 @@ __all__ = [
     "SchemaTooNew",
     "Scope",
     "SentenceEmbedder",
+    "ServedAnswer",
+    "ServedModel",
+    "ServedUsage",
     "Source",
     "StoreBusy",
     "StoreDamaged",
@@ -171,8 +206,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "aio": ("AsyncKeyValues", "AsyncMemCube", "AsyncMemOS", "AsyncThreads"),
+    "aio": (
+        "AsyncActivationMemory",
+        "AsyncChatStream",
+        "AsyncKeyValues",
+        "AsyncMemCube",
+        "AsyncMemOS",
+        "AsyncThreads",
+    ),
+    "blocks.handle": ("ActivationMemory",),
     "capture.reader": ("MemReader",),
+    "chat.stream": ("ChatStream",),
     "cube": ("MemCube",),
     "engine": ("MemOS",),
     "errors": (
@@ -212,8 +256,12 @@ _HOMES = {
         "VersionConflict",
     ),
     "items": (
+        "ActivationStats",
+        "BlockEvent",
+        "BlockInfo",
         "CaptureResult",
         "Change",
+        "ChatAnswer",
         "CheckReport",
         "Context",
         "ContextSource",
@@ -224,6 +272,7 @@ _HOMES = {
         "Hit",
         "ItemVersion",
         "Job",
+        "KVBudgets",
         "KvDelete",
         "KvEntry",
         "KvPut",
@@ -239,13 +288,19 @@ _HOMES = {
     "models.http": ("HttpChatModel", "HttpReranker"),
     "models.rerank": ("CrossEncoderReranker", "FunctionReranker"),
     "models.rewrite": ("ChatRewriter",),
+    "models.served": ("ServedAnswer", "ServedModel", "ServedUsage"),
     "mos": ("MOS",),
     "ports": ("ChatMessage", "ChatModel", "Embedder", "Reranker"),
     "store.thread_reading": ("ThreadsView",),
     "store.thread_values": ("Blob", "ThreadEntry", "ThreadInfo"),
     "store.threads": ("Threads",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_LOCAL = {
+    "models.local": ("LocalModel",),
+    "models.local_values": ("Capabilities", "Generation", "KVBlock", "ModelKey", "Rates"),
+}
+"""Public as the others are, but they load torch: so they are asked for by name, and `import *` leaves them out."""
+_HOME_OF = {name: home for home, names in (_HOMES | _LOCAL).items() for name in names}
 
 
 def __getattr__(name: str) -> object:
@@ -257,4 +312,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *(name for names in _LOCAL.values() for name in names)]

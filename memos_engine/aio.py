@@ -1,23 +1,27 @@
 """The same names for async callers: every call that may touch a disk or a model runs in a thread.
 
 There is no second copy of any logic, no loop is kept, and a handle may be used from any loop. What
-holds no I/O (`acting_as`, `kv`, `threads`, names and ids) is plain, as on the sync side.
+holds no I/O (`acting_as`, `chat_stream`, `kv`, `activation`, `threads`, names and ids) is plain.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
+from memos_engine.blocks.handle import ActivationMemory
+from memos_engine.chat.stream import ChatStream
 from memos_engine.cube import MemCube
 from memos_engine.engine import MemOS
+from memos_engine.errors import BadInput
 from memos_engine.fields import NewItem
 from memos_engine.host import PAGE_BYTES_MAX
-from memos_engine.items import CubeRow, MemoryItem, Scope
+from memos_engine.items import ChatAnswer, CubeRow, KVBudgets, MemoryItem, Scope
 from memos_engine.kv.entries import KeyValues
 from memos_engine.ports import Clock, Embedder, Reranker, RewriteQuery
 from memos_engine.schedule.policy import INDEX_ABOVE
@@ -82,6 +86,89 @@ class AsyncThreads(_Twin[Threads]):
     delete = _forward(Threads.delete)
 
 
+class AsyncActivationMemory(_Twin[ActivationMemory]):
+    """The async twin of `ActivationMemory`."""
+
+    build = _forward(ActivationMemory.build)
+    list = _forward(ActivationMemory.list)
+    pin = _forward(ActivationMemory.pin)
+    unpin = _forward(ActivationMemory.unpin)
+    drop = _forward(ActivationMemory.drop)
+    stats = _forward(ActivationMemory.stats)
+    log = _forward(ActivationMemory.log)
+    promote = _forward(ActivationMemory.promote)
+
+
+class AsyncChatStream:
+    """The async twin of `ChatStream`: `async for piece in cube.chat_stream(model, messages)`.
+
+    Everything runs in a thread, a piece at a time; what `chat_stream` refuses is raised with the first one.
+    """
+
+    def __init__(self, begin: Callable[[], ChatStream]) -> None:
+        """Speak for the stream that `begin` makes."""
+        self._begin = begin
+        self._making = threading.Lock()
+        self._stream: ChatStream | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        piece = await asyncio.to_thread(self._next)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    @property
+    def answer(self) -> ChatAnswer:
+        """The whole answer.
+
+        Raises:
+            BadInput: the stream is not over yet, or an error ended it.
+        """
+        if self._stream is None:
+            raise BadInput("there is no answer yet: go through the stream to its end, or await aclose()")
+        return self._stream.answer
+
+    async def aclose(self) -> None:
+        """As `ChatStream.close`."""
+        await asyncio.to_thread(self._close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _next(self) -> str | None:
+        with self._making:
+            if self._stream is None and not self._closed:
+                self._stream = self._begin()
+        return None if self._stream is None else next(self._stream, None)
+
+    def _close(self) -> None:
+        with self._making:
+            self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _streamed(
+    method: Callable[Concatenate[MemCube, P], ChatStream],
+) -> Callable[Concatenate[AsyncMemCube, P], AsyncChatStream]:
+    """The async twin of a method that returns a stream; it does nothing before the first piece."""
+
+    @functools.wraps(method)
+    def call(self: AsyncMemCube, /, *args: P.args, **kwargs: P.kwargs) -> AsyncChatStream:
+        return AsyncChatStream(functools.partial(method, self._sync, *args, **kwargs))
+
+    return call
+
+
 class AsyncMemCube(_Twin[MemCube]):
     """The async twin of `MemCube`."""
 
@@ -110,6 +197,11 @@ class AsyncMemCube(_Twin[MemCube]):
         """The key-value entries of this cube."""
         return AsyncKeyValues(self._sync.kv)
 
+    @property
+    def activation(self) -> AsyncActivationMemory:
+        """The passages of this cube whose keys and values local models keep."""
+        return AsyncActivationMemory(self._sync.activation)
+
     @overload
     async def add(self, text: str, **fields: Unpack[NewItem]) -> MemoryItem: ...
 
@@ -124,6 +216,9 @@ class AsyncMemCube(_Twin[MemCube]):
         return await asyncio.to_thread(self._sync.add, text, **fields)  # type: ignore[arg-type] # -- a union of its overloads
 
     capture = _forward(MemCube.capture)
+    chat = _forward(MemCube.chat)
+    chat_stream = _streamed(MemCube.chat_stream)
+    warm = _forward(MemCube.warm)
     update = _forward(MemCube.update)
     forget = _forward(MemCube.forget)
     recall = _forward(MemCube.recall)
@@ -157,12 +252,13 @@ class AsyncMemOS(_Twin[MemOS]):
         background: bool = True,
         page_bytes_max: int = PAGE_BYTES_MAX,
         index_above: int = INDEX_ABOVE,
+        kv_budgets: KVBudgets | None = None,
     ) -> Self:
         """As `MemOS.open`."""
         sync = await asyncio.to_thread(
             functools.partial(
                 MemOS.open, path, embedder=embedder, reranker=reranker, rewrite=rewrite, clock=clock,
-                background=background, page_bytes_max=page_bytes_max, index_above=index_above,
+                background=background, page_bytes_max=page_bytes_max, index_above=index_above, kv_budgets=kv_budgets,
             )
         )  # fmt: skip
         return cls(sync)

@@ -48,7 +48,7 @@ from memos_engine.kv.entries import KeyValues
 from memos_engine.recall.abstain import SILENT_BELOW
 from memos_engine.recall.tokens import tokens_at_most
 from memos_engine.retrieval import Asked, recall, search
-from memos_engine.tending import TendedCube
+from memos_engine.talking import BUDGET_MAX, BUDGET_TOKENS, TalkingCube
 from memos_engine.upkeep import cube_tree
 
 if TYPE_CHECKING:
@@ -60,11 +60,9 @@ if TYPE_CHECKING:
 SEARCH_LIMIT = 10
 SEARCH_MAX = 10_000
 TREE_LIMIT = 20
-BUDGET_TOKENS = 2_000
-BUDGET_MAX = 10_000_000
 
 
-class MemCube(TendedCube):
+class MemCube(TalkingCube):
     """One cube under one scope. Get it from `MemOS.cube`."""
 
     # Write

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from memos_engine.blocks.activations import checked_budgets
 from memos_engine.capture.validate import check_name, check_scope
 from memos_engine.cube import MemCube
 from memos_engine.errors import AccessDenied, BadInput, Closed, Conflict, CubeNotFound, StoreError
 from memos_engine.govern.access import ROOT, permits, principal_of
 from memos_engine.host import PAGE_BYTES_MAX, Host
-from memos_engine.items import CheckReport, CubeRow, Job, Scope
+from memos_engine.items import CheckReport, CubeRow, Job, KVBudgets, Scope
 from memos_engine.models.embed import SentenceEmbedder
 from memos_engine.ports import Clock, Embedder, Reranker, RewriteQuery
 from memos_engine.schedule.policy import INDEX_ABOVE
@@ -52,6 +53,7 @@ class MemOS:
         background: bool = True,
         page_bytes_max: int = PAGE_BYTES_MAX,
         index_above: int = INDEX_ABOVE,
+        kv_budgets: KVBudgets | None = None,
     ) -> Self:
         """Open or create the memories in folder `path`; several processes may do so at once.
 
@@ -64,9 +66,10 @@ class MemOS:
             background: Run jobs (index, organise, expire) in a daemon thread. Else `drain` runs them.
             page_bytes_max: RAM for vectors over all cubes; the least recently used leave first.
             index_above: Vectors of a cube from which a Chroma index serves beside the exact scan.
+            kv_budgets: What blocks of activation memory may take on disk and in memory. None: a few GiB.
 
         Raises:
-            BadInput: the embedder, the reranker or the rewriter is none.
+            BadInput: the embedder, the reranker or the rewriter is none, or a budget cannot be taken.
             BadRoot: the path is a file, cannot be written, or its catalog is another program's.
             SchemaTooNew: a newer version of this package wrote it.
             StoreDamaged: its catalog is malformed.
@@ -91,6 +94,7 @@ class MemOS:
             clock=clock,
             page_bytes_max=page_bytes_max,
             index_above=index_above,
+            kv_budgets=checked_budgets(kv_budgets),
         )
         if background:
             host.start()

@@ -26,12 +26,11 @@ STATES: tuple[State, ...] = get_args(State)
 VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 
 
-class Wanted(TypedDict, total=False):
-    """What a read looks among."""
+class Sought(TypedDict, total=False):
+    """What a read looks among, in every thread."""
 
     kinds: Sequence[Kind]
     """Empty for every kind."""
-    thread: str
     speaker: str
     since: datetime
     """Inclusive, on `event_at`."""
@@ -39,6 +38,12 @@ class Wanted(TypedDict, total=False):
     """Exclusive, on `event_at`."""
     states: Sequence[State]
     """States other than the live ones are found by `list` alone: they are in no index."""
+
+
+class Wanted(Sought, total=False):
+    """What a read looks among."""
+
+    thread: str
 
 
 class NewItem(TypedDict, total=False):

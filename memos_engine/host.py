@@ -13,10 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from memos_engine.blocks.activations import Activations
+from memos_engine.blocks.met import Met
 from memos_engine.errors import (
-    BadRoot,
     Closed,
     Conflict,
     CubeNotFound,
@@ -27,19 +30,23 @@ from memos_engine.errors import (
 )
 from memos_engine.govern.access import ROOT
 from memos_engine.ids import new_id
-from memos_engine.items import CubeRow, Job, Right
+from memos_engine.items import CubeRow, Job, KVBudgets, Right
 from memos_engine.ports import Clock
 from memos_engine.schedule.policy import jobs_due
 from memos_engine.schedule.worker import Worker
 from memos_engine.shelf import Models, TextShelf
 from memos_engine.store.catalog import Catalog
 from memos_engine.store.disk import sync_path
+from memos_engine.store.folders import CUBES, STAGING, make_root, remove_folder, sweep_folders
 from memos_engine.store.queue import SqliteJobQueue
 from memos_engine.store.sqlite import CUBE_DATABASE, CubeFile
 from memos_engine.store.threads import Threads, open_threads
 from memos_engine.upkeep import Progress, cube_facts, expire, organise
 
-CUBES = "cubes"
+if TYPE_CHECKING:
+    from memos_engine.blocks.shelf import ActivationShelf
+    from memos_engine.models.local import LocalModel
+
 PAGE_BYTES_MAX = 2**30
 AWAKE_MAX = 64
 """Shelves with open connections at a time: each holds 3 to 15 files, and many systems allow 1,024."""
@@ -47,9 +54,9 @@ STOP_TIMEOUT_S = 30.0
 
 DEAD_REST = timedelta(minutes=10)
 """How long the background leaves a dead letter alone before the same is tried anew."""
+LOOK_REST = timedelta(minutes=10)
+"""How long the background leaves the blocks of a cube alone after a look at them, however much it is used."""
 UNSEEN_PER_PLAN = 8
-STAGING = ".loading-"
-SWEEP_AGE_S = 86_400.0
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +72,7 @@ class Host:
         clock: Clock | None,
         page_bytes_max: int,
         index_above: int,
+        kv_budgets: KVBudgets,
     ) -> None:
         """Open or create the root folder.
 
@@ -76,16 +84,18 @@ class Host:
         self.clock: Clock = clock or _system_clock
         self._page_bytes_max = page_bytes_max
         self._index_above = index_above
-        _make_root(root)
+        make_root(root)
         self.catalog = Catalog(root, self.clock)
         self.queue = SqliteJobQueue(self.catalog.database, self.clock)
         self._threads = open_threads(root)
-        self._sweep()
+        sweep_folders(root, self.catalog.removed)
         self._shelves: OrderedDict[str, TextShelf] = OrderedDict()
         self._used: set[str] = set()  # since the last plan
         self._unseen: list[str] = []  # not looked at since this process started
         self._lock = threading.Lock()
         self.closed = False
+        self._met = Met()
+        self._activations = Activations(kv_budgets)
         self._worker = Worker(
             self.queue,
             {"index": self._index, "organise": self._organise, "expire": self._expire},
@@ -130,7 +140,14 @@ class Host:
                 f"{str(database)!r} is missing or empty, the catalog knows the cube: put the folder back from a "
                 "copy, or remove the cube with memos.delete(name)"
             )
-        return TextShelf(CubeFile(folder, cube, self.clock), self.models, self.clock)
+        file = CubeFile(folder, cube, self.clock)
+        file.on_gone = partial(self._activations.let_go, cube)
+        file.sweep_blocks()
+        return TextShelf(file, self.models, self.clock)
+
+    def activation(self, cube: str) -> ActivationShelf:
+        """The blocks of a cube; imports torch."""
+        return self._activations.of(self.shelf(cube))
 
     def _make_room(self) -> None:
         """Let the least recently used shelves rest; the one in use is the last and stays."""
@@ -200,28 +217,16 @@ class Host:
             )
         return row
 
-    def _sweep(self) -> None:
-        """Remove what a deletion or a load that was cut short left behind."""
-        for folder in (self.root / CUBES).iterdir():
-            staging = folder.name.startswith(STAGING)
-            try:
-                age_s = time.time() - folder.stat().st_mtime
-            except FileNotFoundError:  # whoever made it has removed it since: two made one cube at a moment
-                continue
-            old = age_s > SWEEP_AGE_S  # a younger one may be at work elsewhere
-            if (staging and old) or (not staging and self.catalog.removed(folder.name)):
-                shutil.rmtree(folder, ignore_errors=True)
-
     def delete(self, cube: str) -> None:
         """Forget a cube and remove its folder."""
         self.catalog.remove_cube(cube)
+        self._met.drop(cube)
         with self._lock:
             shelf = self._shelves.pop(cube, None)
         if shelf is not None:
             shelf.close()
-        shutil.rmtree(self.root / CUBES / cube, ignore_errors=False) if (
-            self.root / CUBES / cube
-        ).exists() else None
+        self._activations.drop(cube)
+        remove_folder(self.root / CUBES / cube)
 
     # Rights, as `cube.py` asks for them
 
@@ -254,6 +259,14 @@ class Host:
 
     # Jobs
 
+    def met(self, cube: str, model: LocalModel) -> None:
+        """A model was used with a cube: as long as it is there, jobs may make blocks of the cube with it.
+
+        A process that never met a model leaves such jobs to others.
+        """
+        self._met.add(cube, model)
+        self._worker.handle("activate", self._activate)
+
     def start(self) -> None:
         """Run jobs in a daemon thread; every cube is looked at once, a few at a time."""
         with self._lock:
@@ -264,7 +277,7 @@ class Host:
         """Enqueue what the cubes used here since the last time call for; returns how many jobs are new.
 
         Args:
-            again: Also what ended as a dead letter a moment ago.
+            again: Also what ended as a dead letter, or was looked at, a moment ago.
         """
         with self._lock:
             cubes = [*self._used, *self._unseen[:UNSEEN_PER_PLAN]]
@@ -283,8 +296,10 @@ class Host:
         return new
 
     def _plan_one(self, cube: str, *, again: bool) -> int:
-        facts = cube_facts(self._peek(cube), self.clock())
-        due = jobs_due(facts, index_above=self._index_above)
+        now = self.clock()
+        facts = cube_facts(self._peek(cube), now, self._met.facts(cube, now))
+        rest = timedelta(0) if again else LOOK_REST
+        due = jobs_due(facts, index_above=self._index_above, look_rest=rest)
         if not due:
             return 0
         recent = self.clock() - DEAD_REST
@@ -332,6 +347,15 @@ class Host:
         if (shelf := self._of(job)) is not None:
             expire(shelf, self.clock(), heartbeat)
 
+    def _activate(self, job: Job, heartbeat: Callable[[], None]) -> None:
+        """Without its model there is nothing to do: it is planned again where the model is."""
+        model = self._met.model(job.key)
+        if model is None or self._of(job) is None:
+            return
+        from memos_engine.blocks.promote import look  # noqa: PLC0415 -- torch takes seconds
+
+        self.queue.enqueue(look(self.activation(job.cube), model, job, self._met, heartbeat))
+
     def close(self) -> None:
         """Stop the background and close every file. A second call does nothing."""
         self._worker.stop(STOP_TIMEOUT_S)
@@ -341,6 +365,7 @@ class Host:
             self._shelves.clear()
         for shelf in shelves:
             shelf.close()
+        self._activations.close()
         self._threads.close()
         self.catalog.close()
 
@@ -351,15 +376,3 @@ def _deleted(cube: str) -> str:
 
 def _system_clock() -> datetime:
     return datetime.now(UTC)
-
-
-def _make_root(root: Path) -> None:
-    try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (root / CUBES).mkdir(mode=0o700, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as exc:
-        raise BadRoot(f"{str(root)!r} is a file, not a folder: name a folder for the memories") from exc
-    except OSError as exc:
-        raise BadRoot(
-            f"{str(root)!r} cannot be made or written ({exc}): name a folder that this user may write"
-        ) from exc

@@ -193,7 +193,8 @@ class TextShelf:
         )
         with self.file.read() as reader:
             _, held = self.resident.lag(reader)  # vectors that the files of an index still hold
-        return dataclasses.replace(erased, purged=self.file.checkpoint() and not held)
+            kept = reader.gone_blocks()
+        return dataclasses.replace(erased, purged=self.file.checkpoint() and not held and not kept)
 
     # Read
 

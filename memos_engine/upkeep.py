@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from memos_engine.blocks.health import block_problems, repair_blocks
 from memos_engine.embedding import NamedVectors
 from memos_engine.items import CheckReport, CubeStats, Kind, TreeNode
 from memos_engine.ports import Clock, Embedder
-from memos_engine.schedule.policy import CubeFacts
+from memos_engine.schedule.policy import CubeFacts, ModelFacts
 from memos_engine.shelf import TextShelf
 from memos_engine.store import health
 from memos_engine.store.moments import micros
@@ -46,25 +47,34 @@ def cube_stats(shelf: TextShelf, view: View) -> CubeStats:
         **counts,
         revision=revision,
         indexed_to=shelf.resident.indexed_to,
-        disk_bytes=sum(path.stat().st_size for path in shelf.file.folder.rglob("*") if path.is_file()),
+        disk_bytes=sum(map(_size_of, shelf.file.folder.rglob("*"))),
         page_bytes=shelf.resident.nbytes,
         embedder=embedder.fingerprint if embedder else None,
     )
 
 
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # an unfinished file, which has its own name by now
+        return 0
+
+
 def check_cube(shelf: TextShelf) -> CheckReport:
-    """Compare the truth with itself, then the page and the index with the truth."""
+    """Compare the truth with itself, then the page, the index and the files of blocks with the truth."""
     with shelf.file.read() as reader:
         found = health.problems(reader)
         found["projections"] = shelf.resident.problems(reader)
+    found["blocks"] = block_problems(shelf)
     return CheckReport(tuple(found), tuple(line for lines in found.values() for line in lines))
 
 
 def rebuild_cube(shelf: TextShelf, principal: str) -> CheckReport:
-    """Make words, page and index anew from the truth, then check."""
+    """Make words, page and index anew from the truth, take away blocks that are damaged, then check."""
     shelf.file.write(
         health.rebuild_words, principal=principal, action="rebuild", detail=lambda count: {"items": count}
     )
+    repair_blocks(shelf)
     shelf.resident.renew()
     if shelf.resident.needs_rebuild:
         shelf.resident.catch_up(shelf.file.read)
@@ -117,8 +127,8 @@ def _switched(shelf: TextShelf, fingerprint: str, principal: str) -> bool:
     return done
 
 
-def cube_facts(shelf: TextShelf, now: datetime) -> CubeFacts:
-    """What policy looks at."""
+def cube_facts(shelf: TextShelf, now: datetime, models: tuple[ModelFacts, ...] = ()) -> CubeFacts:
+    """What policy looks at, with the models that are at hand."""
     with shelf.file.read() as reader:
         return CubeFacts(
             shelf.file.cube,
@@ -127,6 +137,9 @@ def cube_facts(shelf: TextShelf, now: datetime) -> CubeFacts:
             reader.count("vectors"),
             *shelf.resident.lag(reader),
             expired=len(reader.expired(micros(now), 1)),
+            blocks=reader.count("blocks") if models else 0,
+            used=reader.used_last() if models else (0, 0.0),
+            models=models,
         )
 
 

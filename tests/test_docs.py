@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,13 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 REVISION = "0" * 40
 
 
-def hub_cache(folder: Path) -> Path:
-    """A Hugging Face home that holds the default model, as if it had been fetched once."""
-    model = folder / "hub" / f"models--{MINILM.upstream.replace('/', '--')}"
-    snapshot = model / "snapshots" / REVISION
-    shutil.copytree(minilm_folder(), snapshot, copy_function=linked)
-    (model / "refs").mkdir()
-    (model / "refs" / "main").write_text(REVISION, "utf-8")
+def hub_cache(folder: Path, models: Mapping[str, Path]) -> Path:
+    """A Hugging Face home that holds models by their names, as if they had been fetched once."""
+    for name, source in models.items():
+        model = folder / "hub" / f"models--{name.replace('/', '--')}"
+        shutil.copytree(source, model / "snapshots" / REVISION, copy_function=linked)
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(REVISION, "utf-8")
     return folder
 
 
@@ -38,11 +39,23 @@ def linked(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def outputs(document: Path, tmp_path: Path) -> list[str]:
-    """What a document's Python prints, block by block, each pasted into a file of one folder, by the default model."""
+def chat_model() -> dict[str, Path]:
+    """The language model that documents name."""
+    from tests.smollm2 import smollm2_folder  # noqa: PLC0415 -- torch, for few of these tests
+
+    return {"HuggingFaceTB/SmolLM2-135M-Instruct": smollm2_folder()}
+
+
+def outputs(document: Path, tmp_path: Path, models: Mapping[str, Path] | None = None) -> list[str]:
+    """What a document's Python prints, block by block, each pasted into a file of one folder, by the default model.
+
+    Args:
+        models: What else the machine has, by name.
+    """
     blocks = BLOCK.findall(document.read_text("utf-8"))
     assert blocks, "it shows code"
-    home, work = hub_cache(tmp_path / "home"), tmp_path / "work"
+    home = hub_cache(tmp_path / "home", {MINILM.upstream: minilm_folder(), **(models or {})})
+    work = tmp_path / "work"
     work.mkdir()
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_CACHE", None)
@@ -87,9 +100,23 @@ def test_the_guides_code_runs(tmp_path: Path) -> None:
     ],
 )
 def test_the_frameworks_guides_run(tmp_path: Path, guide: str, shown: str) -> None:
-    """The ten lines of each framework's guide remember from one conversation to the next."""
-    (printed,) = outputs(ROOT / "docs" / f"{guide}.md", tmp_path)
+    """The ten lines of each framework's guide remember from one conversation to the next; so does a local model."""
+    printed, *local = outputs(ROOT / "docs" / f"{guide}.md", tmp_path, chat_model())
     assert shown in printed
+    for each in local:
+        assert re.search(r"^[1-9] memories in the prompt, read as text$", each, re.MULTILINE)
+        assert re.search(r"'(input|prompt)_tokens': [1-9]\d", each)
+
+
+@pytest.mark.slow
+def test_the_guide_to_activation_runs(tmp_path: Path) -> None:
+    """Its Python builds a block, answers with it, and finds it gone with what was forgotten."""
+    (printed,) = outputs(ROOT / "docs" / "activation.md", tmp_path, chat_model())
+    made, *answer, how, gone = printed.splitlines()
+    assert re.fullmatch(r"\d+ tokens in \d+ kB", made)
+    assert "bread basket" in " ".join(answer)
+    assert re.fullmatch(r"exact rounded \d+ of \d+", how)
+    assert gone.startswith("[] ")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

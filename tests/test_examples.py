@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.smollm2 import smollm2_folder
 from tests.weights import WeightsError, minilm_folder
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,11 @@ REMEMBERED = {
         "bob in friday: Where do I keep the bees?\n    -> You have not told me.",
         "Async: I remember: user: I keep bees on the roof.",
     ],
+    "06_local_model.py": [
+        "alice on friday: What is the cat of Mia called?\n    -> I remember: user: Her cat is called Pixel.",
+        "alice on friday: Where does my sister Mia live?\n    -> I remember: user: My sister Mia lives in Porto.",
+        "bob on friday: What is the cat of Mia called?\n    -> You have not told me.\n       0 memories",
+    ],
 }
 
 
@@ -75,6 +81,20 @@ def test_each_framework_remembers_its_user_and_no_other(tmp_path: Path, example:
     assert done.returncode == 0, done.stderr
     for lines in REMEMBERED[example]:
         assert lines in done.stdout
+
+
+@pytest.mark.slow
+def test_a_local_model_reads_the_first_turn_once(tmp_path: Path) -> None:
+    """06_local_model.py runs a model of this machine, which does not read a conversation's first turn again."""
+    done = run("examples/06_local_model.py", str(tmp_path / "memories"), "--model", str(smollm2_folder()))
+    assert done.returncode == 0, done.stderr
+    read = re.findall(r"(\d+) memories in the prompt of (\d+) tokens, (\d+) of them read before", done.stdout)
+    counts = [tuple(map(int, found)) for found in read]
+    assert len(counts) == 5
+    (_, tokens, _), (_, _, known) = counts[:2]
+    assert known > tokens // 2, "the second turn does not read the first again"
+    assert counts[2][0] > 0
+    assert counts[4][0] == 0, "nothing of alice's is in a prompt of bob's"
 
 
 def test_an_unusable_model_is_told_and_fails(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""LangChain on MemOS: agent middleware, retriever, stores, chat history, classic memory, tools.
+"""LangChain on MemOS: agent middleware, retriever, stores, chat model, chat history, classic memory, tools.
 
 Names load on first use: each needs only the packages it is built on.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from memos_adapters.langchain.byte_store import MemosByteStore
     from memos_adapters.langchain.chat_history import MemosChatMessageHistory
+    from memos_adapters.langchain.chat_model import MemosChatModel
     from memos_adapters.langchain.classic import MemosMemory
     from memos_adapters.langchain.middleware import MemosMiddleware
     from memos_adapters.langchain.retriever import MemosRetriever
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MemosByteStore",
     "MemosChatMessageHistory",
+    "MemosChatModel",
     "MemosMemory",
     "MemosMiddleware",
     "MemosRetriever",
@@ -28,6 +30,7 @@ __all__ = [
 _HOME_OF = {
     "MemosByteStore": "byte_store",
     "MemosChatMessageHistory": "chat_history",
+    "MemosChatModel": "chat_model",
     "MemosMemory": "classic",
     "MemosMiddleware": "middleware",
     "MemosRetriever": "retriever",

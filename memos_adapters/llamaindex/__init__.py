@@ -1,4 +1,4 @@
-"""LlamaIndex on MemOS: memory, memory block, chat stores, retriever, postprocessor, tools.
+"""LlamaIndex on MemOS: memory, memory block, chat stores, LLM, retriever, postprocessor, tools.
 
 Names load on first use: each needs only the packages it is built on.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from memos_adapters.llamaindex.block import MemosMemoryBlock
     from memos_adapters.llamaindex.chat_store import MemosChatStore, MemosSimpleChatStore
+    from memos_adapters.llamaindex.llm import MemosLLM
     from memos_adapters.llamaindex.memory import MemosMemory
     from memos_adapters.llamaindex.postprocessor import MemosPostprocessor
     from memos_adapters.llamaindex.retriever import MemosRetriever
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MemosChatStore",
+    "MemosLLM",
     "MemosMemory",
     "MemosMemoryBlock",
     "MemosPostprocessor",
@@ -26,6 +28,7 @@ __all__ = [
 
 _HOME_OF = {
     "MemosChatStore": "chat_store",
+    "MemosLLM": "llm",
     "MemosMemory": "memory",
     "MemosMemoryBlock": "block",
     "MemosPostprocessor": "postprocessor",

@@ -51,7 +51,7 @@ _BLOCKS: dict[str, type[BaseModel]] = {
 _NESTED = frozenset({"content", "cited_content"})
 """Fields that hold blocks."""
 _BYTES, _AS_IS = "$bytes", "$as_is"
-_THOUGHT, _ANSWER = "Thought: ", "\nAnswer: "
+_THOUGHT, _ANSWER, _OBSERVATION = "Thought: ", "\nAnswer: ", "Observation: "
 
 
 def to_engine(
@@ -62,12 +62,31 @@ def to_engine(
     if role not in roles:
         return []
     words = words_of(message)
-    return list(said(role, _answer(words) if role == "assistant" else words, id=id, template=template))
+    return list(said(role, answer_of(words) if role == "assistant" else words, id=id, template=template))
 
 
 def words_of(message: ChatMessage) -> str:
     """What a message says: its texts, and a line for each image, sound, film or file."""
     return "\n".join(_lines(message.blocks))
+
+
+def answer_of(text: str) -> str:
+    """What a ReAct agent answered, of the reasoning that it puts into memory with it."""
+    if not text.startswith((_THOUGHT, _OBSERVATION)):
+        return text
+    _, _, last = text.rpartition(_THOUGHT)
+    _, found, answer = last.partition(_ANSWER)
+    return answer if found else text
+
+
+def is_step(text: str) -> bool:
+    """Whether a ReAct agent's model reasons here on the way to its answer, and speaks to nobody."""
+    return text.startswith(_THOUGHT) and answer_of(text) == text and "\nAction: " in text
+
+
+def is_observation(message: ChatMessage) -> bool:
+    """Whether a ReAct agent tells its model here, in the user's place, what a tool returned."""
+    return message.role == MessageRole.USER and (message.content or "").startswith(_OBSERVATION)
 
 
 def last_from_user(messages: Sequence[ChatMessage]) -> int | None:
@@ -161,15 +180,6 @@ def _media_line(block: Block) -> str:
 
 def _named(*parts: object) -> str:
     return " ".join(str(part) for part in parts if part)
-
-
-def _answer(text: str) -> str:
-    """What a ReAct agent answered, of the reasoning that it puts into memory with it."""
-    if not text.startswith((_THOUGHT, "Observation: ")):
-        return text
-    _, _, last = text.rpartition(_THOUGHT)
-    _, found, answer = last.partition(_ANSWER)
-    return answer if found else text
 
 
 def _block_json(block: BaseModel) -> dict[str, JsonValue]:

@@ -128,7 +128,11 @@ def load_block(
     except Unfit as unfit:
         return unfit.miss
     return KVBlock(
-        ids=manifest.ids, behind=manifest.behind, layers=_layers(manifest, content, start, dtype), key=key
+        ids=manifest.ids,
+        behind=manifest.behind,
+        layers=_layers(manifest, content, start, dtype),
+        key=key,
+        rounded=not is_plain(manifest.scheme, dtype),
     )
 
 

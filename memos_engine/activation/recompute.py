@@ -26,6 +26,7 @@ from memos_engine.activation.drift import Drift
 from memos_engine.activation.values import LayerKind, LayerKV, Prefix
 from memos_engine.errors import ModelFailed
 from memos_engine.models.local import LocalModel
+from memos_engine.models.local_attention import sharing_heads
 
 __all__ = ["Draft", "refusal"]
 
@@ -266,7 +267,8 @@ def _attending(network: PreTrainedModel, observer: _Observer | None) -> Iterator
     if observer is not None or usual not in ("eager", "sdpa"):
         config._attn_implementation = "eager"  # noqa: SLF001 -- as above
     try:
-        yield
+        with sharing_heads(network):
+            yield
     finally:
         config._attn_implementation = usual  # noqa: SLF001 -- as above
         for hook in hooks:

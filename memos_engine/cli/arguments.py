@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from memos_engine.cli.transcripts import FORMATS
-from memos_engine.cube import BUDGET_TOKENS, SEARCH_LIMIT, TREE_LIMIT
+from memos_engine.cube import SEARCH_LIMIT, TREE_LIMIT
 from memos_engine.errors import BadInput
 from memos_engine.fields import KINDS
 from memos_engine.recall.abstain import SILENT_BELOW
+from memos_engine.talking import BUDGET_TOKENS
 
 DISTRIBUTION = "memos-adapters"
 ROOT = Path("memories")

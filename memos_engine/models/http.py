@@ -1,70 +1,26 @@
-"""Models behind HTTP: chat and reranking by any server that speaks the common forms. The only HTTP here.
+"""Models behind HTTP: chat and reranking by any server that speaks the common forms.
 
-What is sent is the prompt or the texts, and nothing else of a store. No environment variable is read:
-no proxy, no key. A redirect is never followed, so a key stays with the host it was given for. Neither
-the key nor what was sent stands in an error, a log or a `repr`; an error quotes the server's answer in
-a short piece, the key taken out. httpx is imported on first use only.
+What a request is made of and what an answer means; how it is sent, and sent again, is the door's.
+What is sent is the prompt or the texts, and nothing else of a store.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import math
-import threading
-import time
-import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_engine.errors import BadLimit, BadName, BadText, ModelFailed, ModelRefused, ModelUnavailable
+from memos_engine.errors import BadLimit, BadName, BadText
+from memos_engine.models.http_door import HttpModel, door_url
 from memos_engine.models.rerank import checked_scores
 from memos_engine.ports import ChatMessage
 
-if TYPE_CHECKING:
-    import httpx
-
-__all__ = ["HttpChatModel", "HttpReranker"]
-
-_BACKOFF_S = 0.5  # before the second try; it doubles from try to try
-_WAIT_MAX_S = 60.0
-_ANSWER_BYTES_MAX = 16 << 20
-_QUOTED_CHARS_MAX = 200
-_TRY_AGAIN = frozenset({408, 425, 429})  # what another try may cure, besides 5xx
-_INSTALL = "HTTP needs httpx, which is not installed ({exc}). Type: pip install 'memos-adapters[http]'."
-_CURES = {
-    401: "Check api_key",
-    403: "Check api_key and what it may use",
-    404: "Check base_url and the model's name",
-    413: "Send less at once: a smaller batch_size, or shorter texts",
-}
+__all__ = ["HttpChatModel", "HttpReranker", "chat_request", "chat_url"]
 
 
-class _HttpModel:
-    """What both have: a model's name, and the door of a server."""
-
-    def __init__(self, url: str, model: str, api_key: str | None, timeout_s: float, retries: int) -> None:
-        if not model.strip():
-            raise BadName(f"{model!r} is no model's name: ask the server for its models.")
-        self._model = model
-        self._server = _Server(url, api_key, timeout_s, retries)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._server.url!r}, {self._model!r})"
-
-    def close(self) -> None:
-        """Let the connections go, when no call is under way; the next call opens new ones."""
-        self._server.close()
-
-
-class HttpChatModel(_HttpModel):
+class HttpChatModel(HttpModel):
     """A chat model behind an OpenAI-compatible server: vLLM, Ollama, llama.cpp, OpenAI and others.
 
     Connections are kept between calls. Thread-safe; after a fork, make a new one.
@@ -94,8 +50,7 @@ class HttpChatModel(_HttpModel):
         timeout_s: float = 60,
         retries: int = 2,
     ) -> None:
-        url = _url(base_url, bare="/v1/chat/completions", path="/chat/completions")
-        super().__init__(url, model, api_key, timeout_s, retries)
+        super().__init__(chat_url(base_url), model, api_key, timeout_s, retries)
 
     def complete(
         self, messages: Sequence[ChatMessage], *, max_tokens: int = 512, temperature: float = 0.0
@@ -111,20 +66,15 @@ class HttpChatModel(_HttpModel):
             ModelUnavailable: No httpx; or the server is away, too slow, busy or failing to the last try.
             ModelFailed: What came is no such answer.
         """
-        if not messages:
-            raise BadText("There is no message to answer: pass at least one.")
-        if max_tokens < 1 or not 0 <= temperature <= 2:
-            raise BadLimit(f"{max_tokens=} must be at least 1, and {temperature=} from 0 to 2.")
-        prompt = [{"role": message.role, "content": message.content} for message in messages]
-        limits = {"max_tokens": max_tokens, "temperature": temperature}
-        match self._server.asked({"model": self._model, "messages": prompt, **limits}):
+        request = chat_request(self._model, messages, max_tokens, temperature)
+        match self._server.asked(request):
             case {"choices": [{"message": {"content": str(content)}}, *_]}:
                 return content
             case _:
                 raise self._server.malformed("choices[0].message.content")
 
 
-class HttpReranker(_HttpModel):
+class HttpReranker(HttpModel):
     """A reranker behind a server with a `/rerank` door: Jina, Cohere, vLLM, llama.cpp, TEI and others.
 
     Scores are on the server's scale. Connections and threads: as of `HttpChatModel`.
@@ -161,7 +111,9 @@ class HttpReranker(_HttpModel):
             raise BadName(f"texts_field={texts_field!r} is neither 'documents' nor 'texts'.")
         if batch_size is not None and batch_size < 1:
             raise BadLimit(f"batch_size={batch_size!r} must be at least 1.")
-        super().__init__(_url(base_url, bare="/rerank", path="/rerank"), model, api_key, timeout_s, retries)
+        super().__init__(
+            door_url(base_url, bare="/rerank", path="/rerank"), model, api_key, timeout_s, retries
+        )
         self._field = texts_field
         self._batch_size = batch_size or (32 if texts_field == "texts" else 100)
 
@@ -201,200 +153,27 @@ class HttpReranker(_HttpModel):
         return checked_scores([scores[index] for index in range(len(texts))], len(texts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a server said: a status, what it said about waiting, where it points to, and the body."""
+def chat_url(base_url: str) -> str:
+    """Return the address at which an OpenAI-compatible server takes messages.
 
-    status: int
-    retry_after: str | None
-    location: str | None
-    body: bytes
-
-
-class _Server:
-    """One address that takes JSON by POST and answers JSON; knows when to try again."""
-
-    def __init__(self, url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
-        if not (math.isfinite(timeout_s) and timeout_s > 0):
-            raise BadLimit(f"timeout_s={timeout_s!r} must be a number of seconds above 0.")
-        if not 0 <= retries <= 10:
-            raise BadLimit(f"retries={retries!r} must be 0 to 10.")
-        if api_key is not None:
-            _require_key(api_key, url)
-        self.url = url
-        self._api_key = api_key
-        self._timeout_s = timeout_s
-        self._retries = retries
-        self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
-
-    def asked(self, request: Mapping[str, Any]) -> object:
-        """Return the JSON of the server's answer to `request`, after as many tries as it takes."""
-        body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-        for attempt in range(self._retries + 1):
-            answer = self._tried(body)
-            if isinstance(answer, _Answer) and 200 <= answer.status < 300:
-                return self._parsed(answer.body)
-            if isinstance(answer, _Answer) and answer.status < 500 and answer.status not in _TRY_AGAIN:
-                raise self._refused(answer)
-            wait_s = _wait_s(attempt, answer, datetime.now(UTC))
-            if attempt >= self._retries or wait_s > _WAIT_MAX_S:
-                raise self._unavailable(answer, attempt + 1, wait_s)
-            time.sleep(wait_s)
-        raise AssertionError("the last try returns or raises")
-
-    def malformed(self, expected: str, body: bytes | None = None) -> ModelFailed:
-        """Return the error for an answer that lacks what was `expected`."""
-        said = "" if body is None else f" It said {self._quoted(body)!r}."
-        return ModelFailed(
-            f"The server at {self.url!r} answered without {expected}.{said} Check that base_url is the "
-            "address of such a server, and the model's name."
-        )
-
-    def close(self) -> None:
-        """Let the connections go."""
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
-
-    def _opened(self) -> httpx.Client:
-        with self._lock:
-            if self._client is None:
-                try:
-                    import httpx  # noqa: PLC0415 -- needed by those who talk to a server only
-                except ImportError as exc:
-                    raise ModelUnavailable(_INSTALL.format(exc=exc)) from exc
-                key = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"}
-                headers = {"Content-Type": "application/json", "Accept": "application/json", **key}
-                self._client = httpx.Client(
-                    headers=headers, timeout=self._timeout_s, follow_redirects=False, trust_env=False
-                )
-                weakref.finalize(self, self._client.close)
-            return self._client
-
-    def _tried(self, body: bytes) -> _Answer | Exception:
-        """Send `body` once. A failure on the way is returned, for `asked` to decide on."""
-        client = self._opened()
-        import httpx  # noqa: PLC0415 -- loaded by `_opened`
-
-        until, read = time.monotonic() + self._timeout_s, bytearray()
-        try:
-            with client.stream("POST", self.url, content=body) as response:
-                for piece in response.iter_bytes():
-                    read += piece
-                    if len(read) > _ANSWER_BYTES_MAX:
-                        raise self.malformed(f"an end within {_ANSWER_BYTES_MAX >> 20} MiB")
-                    if time.monotonic() > until:  # httpx's own time-out begins anew with every piece
-                        return TimeoutError(f"no end of the answer within {self._timeout_s:g} s")
-                wait, place = (response.headers.get(name) for name in ("retry-after", "location"))
-                return _Answer(response.status_code, wait, place, bytes(read))
-        except (httpx.InvalidURL, UnicodeError) as exc:  # the latter is idna's
-            raise BadName(f"{self.url!r} is no address: {exc}. Write http://host:port.") from exc
-        except httpx.RequestError as exc:
-            return exc
-
-    def _parsed(self, body: bytes) -> object:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as exc:
-            raise self.malformed("JSON", body) from exc
-
-    def _refused(self, answer: _Answer) -> ModelRefused:
-        if 300 <= answer.status < 400:
-            return ModelRefused(
-                f"The server at {self.url!r} sends to another address ({answer.status}, "
-                f"{_host(answer.location)!r}), which is not followed. Pass the final one as base_url."
-            )
-        return ModelRefused(
-            f"The server at {self.url!r} refused the request ({answer.status}): {self._quoted(answer.body)!r}. "
-            f"{_CURES.get(answer.status, 'Change what its answer names')}."
-        )
-
-    def _unavailable(self, answer: _Answer | Exception, tries: int, wait_s: float) -> ModelUnavailable:
-        often = f"tried {tries} times" if tries > 1 else "tried once"
-        if isinstance(answer, _Answer):
-            asks = f", and asks to wait {wait_s:.0f} s" if wait_s > _WAIT_MAX_S else ""
-            what = f"does not serve ({answer.status}{asks}; {often}): {self._quoted(answer.body)!r}"
-        else:
-            what = f"was not reached ({type(answer).__name__}: {self._redacted(str(answer))}; {often})"
-        cure = f"raise timeout_s ({self._timeout_s:g}) and retries ({self._retries})"
-        error = ModelUnavailable(
-            f"The server at {self.url!r} {what}. See that it runs and has room, or {cure}."
-        )
-        error.__cause__ = answer if isinstance(answer, Exception) else None
-        return error
-
-    def _quoted(self, body: bytes) -> str:
-        """Return the beginning of a server's answer on one line, without the key."""
-        said = " ".join(self._redacted(body[: 64 << 10].decode("utf-8", "replace")).split())
-        return said if len(said) <= _QUOTED_CHARS_MAX else f"{said[:_QUOTED_CHARS_MAX]}..."
-
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._api_key, "***") if self._api_key else text
-
-
-def _wait_s(attempt: int, answer: _Answer | Exception, now: datetime) -> float:
-    """Return how many seconds to wait after the try number `attempt`, from 0 on.
-
-    What the server asks for in `Retry-After` counts, as seconds or as a date (RFC 9110, 10.2.3).
+    Raises:
+        BadName: `base_url` is no address of a server.
     """
-    asked = answer.retry_after if isinstance(answer, _Answer) else None
-    if asked:
-        try:
-            seconds = float(asked)
-        except ValueError:
-            try:
-                until = parsedate_to_datetime(asked)
-            except ValueError:
-                until = now
-            seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
-        if seconds > 0:
-            return seconds
-    return _BACKOFF_S * 2.0**attempt
+    return door_url(base_url, bare="/v1/chat/completions", path="/chat/completions")
 
 
-def _url(base_url: str, *, bare: str, path: str) -> str:
-    """Return the address of a door: `bare` behind a host without a path, else `path`, unless it is there."""
-    try:
-        parts = urlsplit(base_url)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        parts, fits = urlsplit(""), False
-    if "@" in base_url:
-        raise BadName("The base_url holds a name or a password. Leave them out and pass api_key.")
-    if not fits or parts.query or parts.fragment or base_url.split() != [base_url]:
-        raise BadName(
-            f"The base_url at {_host(base_url)!r} is no address of a server. Write http://host:port or "
-            "https://host/v1, with nothing behind the path."
-        )
-    folder = parts.path.rstrip("/")
-    door = "" if folder.endswith(path) else path if folder else bare
-    return f"{parts.scheme}://{parts.netloc}{folder}{door}"
+def chat_request(
+    model: str, messages: Sequence[ChatMessage], max_tokens: int, temperature: float
+) -> dict[str, Any]:
+    """Return what such a server is asked, in the form that all of them take.
 
-
-def _require_key(api_key: str, url: str) -> None:
-    """Refuse a key that no header can carry, and one that would cross the open network in the clear."""
-    if not api_key or not all("!" <= letter <= "~" for letter in api_key):
-        raise BadName("The api_key is empty or holds spaces, line breaks or letters beyond ASCII. Strip it.")
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not _is_near(parts.hostname or ""):
-        raise BadName(f"{_host(url)!r} would get the api_key in the clear. Use https://, or no key.")
-
-
-def _is_near(host: str) -> bool:
-    """Whether a host is this machine or on a private network, as far as its name tells."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".internal"))
-    return address.is_loopback or address.is_private
-
-
-def _host(url: str | None) -> str:
-    """Return scheme and host of an address, without what else it may carry."""
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        return "no host"
-    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "no host"
+    Raises:
+        BadText: There is no message.
+        BadLimit: `max_tokens` is less than 1, or `temperature` not from 0 to 2.
+    """
+    if not messages:
+        raise BadText("There is no message to answer: pass at least one.")
+    if max_tokens < 1 or not 0 <= temperature <= 2:
+        raise BadLimit(f"{max_tokens=} must be at least 1, and {temperature=} from 0 to 2.")
+    prompt = [{"role": message.role, "content": message.content} for message in messages]
+    return {"model": model, "messages": prompt, "max_tokens": max_tokens, "temperature": temperature}

@@ -7,19 +7,20 @@ no memory, no store and no composition; those are the business of `activation`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from memos_engine.errors import BadInput
 from memos_engine.models.local_card import model_key
+from memos_engine.models.local_chat import PLAIN_STOPS, halves, has_template, plain_text, rendered
 from memos_engine.models.local_decoding import Decoding
-from memos_engine.models.local_load import Loaded, adapted, from_files, from_object
+from memos_engine.models.local_load import adapted, from_files, from_object
 from memos_engine.models.local_network import Network
 from memos_engine.models.local_rates import measured
 from memos_engine.models.local_reading import Reading
@@ -55,6 +56,7 @@ class LocalModel:
         device: Such as `cuda:0`. None means where a model in memory is, else the best there is.
         dtype: To load files in. None means float32 on the CPU, elsewhere that of the files.
         adapter: Folder of a PEFT adapter to put on the model.
+        licence: Terms of the weights, which go with every block. None means what the files tell.
 
     Raises:
         BadInput: `model` is none of these, or no causal language model.
@@ -69,6 +71,7 @@ class LocalModel:
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
         adapter: str | None = None,
+        licence: str | None = None,
     ) -> None:
         if isinstance(model, (str, Path)):
             place = torch.device(device or _best_device())
@@ -80,10 +83,12 @@ class LocalModel:
         else:
             raise BadInput(f"model is {model!r}: hand over a folder, a name, or a transformers model.")
         if tokenizer is not None:
-            loaded = Loaded(loaded.module, tokenizer, loaded.weights)
+            loaded = replace(loaded, tokenizer=tokenizer)
         self._adapter: str | None = None
         if adapter is not None:
             loaded, self._adapter = adapted(loaded, adapter)
+        self.licence = licence or loaded.licence
+        """Terms of the weights; None where nobody told."""
         self._loaded = loaded
         self._network = Network(loaded.module)
         self._encoding = threading.Lock()  # fast tokenizers refuse two callers at once
@@ -131,15 +136,18 @@ class LocalModel:
             raise BadInput("This model has no tokenizer: LocalModel(model, tokenizer=...) takes one.")
         return self._loaded.tokenizer
 
-    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+    def encode(self, text: str, *, special: bool = False, plain: bool = False) -> tuple[int, ...]:
         """Return the tokens of a text; lone surrogates are read as `?`.
 
         Args:
             special: With what the tokenizer puts around a text, such as BOS.
+            plain: The names of special tokens in it are text like any other: for text that is data.
         """
         clean = text.encode("utf-8", "replace").decode("utf-8")
         with self._encoding:
-            found = self.tokenizer(clean, add_special_tokens=special, verbose=False)["input_ids"]
+            found = self.tokenizer(
+                clean, add_special_tokens=special, split_special_tokens=plain, verbose=False
+            )["input_ids"]
         return tuple(found)
 
     def encode_chat(self, messages: Sequence[ChatMessage], *, generate: bool = True) -> tuple[int, ...]:
@@ -151,14 +159,50 @@ class LocalModel:
         Raises:
             BadInput: The model has no chat template, or its template refuses these messages.
         """
-        if not getattr(self.tokenizer, "chat_template", None):
+        if not has_template(self.tokenizer):
             raise BadInput("This model has no chat template: use an instruct model, or encode() a text.")
-        told = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(told, add_generation_prompt=generate, tokenize=False)
-        except (TemplateError, TypeError, ValueError) as exc:
-            raise BadInput(f"The model's chat template refuses these {len(told)} messages: {exc}.") from exc
-        return self.encode(text)
+        return self.encode(rendered(self.tokenizer, messages, generate=generate))
+
+    def chat_ids(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """Return the tokens of a conversation with the header of the answer to come.
+
+        They are in the model's template, or lines of `role: text` behind BOS where it has none.
+
+        Raises:
+            BadInput: The template refuses these messages.
+        """
+        if has_template(self.tokenizer):
+            return self.encode_chat(messages)
+        return (*self._bos, *self.encode(plain_text(messages)))
+
+    def chat_parts(
+        self, messages: Sequence[ChatMessage], question: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the tokens before and after a place at the head of a last message of the user.
+
+        Each side is encoded by itself, so what is put between them changes neither.
+
+        Args:
+            messages: The conversation before it; it may be empty.
+            question: The last message. The tokens before the place do not depend on it.
+
+        Raises:
+            BadInput: The template refuses these messages, or does not show the last one once, as it is.
+        """
+        before, after = halves(self.tokenizer, messages, question)
+        start = () if has_template(self.tokenizer) else self._bos
+        return (*start, *self.encode(before)), self.encode(after)
+
+    @property
+    def chat_stops(self) -> tuple[str, ...]:
+        """Strings that end an answer beside the model's own tokens; none where it has a template."""
+        return () if has_template(self.tokenizer) else PLAIN_STOPS
+
+    @cached_property
+    def _bos(self) -> tuple[int, ...]:
+        """What the tokenizer puts before a text, if anything."""
+        around = self.encode("", special=True)
+        return around[:1] if around[:1] == (self.tokenizer.bos_token_id,) else ()
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Return the text of tokens.
@@ -244,8 +288,8 @@ class LocalModel:
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int | None = None,
-    ) -> Iterator[str]:
-        """Yield what the model says after `past` and `ids`, in pieces of whole characters.
+    ) -> Generator[str, None, Generation]:
+        """Yield what the model says after `past` and `ids`, in pieces of whole characters; return all of it.
 
         Args:
             ids: New tokens after `past`. Without any, the last one of `past` is read again, unless `past`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 
 from memos_engine.errors import BadLimit
 from memos_engine.models.local_reading import Reading
@@ -48,12 +48,13 @@ class Decoding:
         self._context_tokens = context_tokens
         self._chosen: list[int] = []
         self._prompt_tokens = 0
+        self._text = ""
         self._stopped = False
         self._began = time.perf_counter()
         self._first_token_s = 0.0
 
-    def pieces(self) -> Iterator[str]:
-        """Yield the text as it comes; the pieces joined are the whole.
+    def pieces(self) -> Generator[str, None, Generation]:
+        """Yield the text as it comes; the pieces joined are the whole, which is returned in the end.
 
         Raises:
             BadInput: There is nothing to read, or more than the model can.
@@ -62,6 +63,7 @@ class Decoding:
         token = self._first()
         while not self._ended_by(token):
             if piece := self._pieces.add(token):
+                self._text += piece
                 yield piece
             if self._pieces.stopped or self._full():
                 break
@@ -69,19 +71,26 @@ class Decoding:
         self._stopped = self._stopped or self._pieces.stopped
         if tail := self._pieces.rest():
             self._stopped = self._stopped or self._pieces.stopped
+            self._text += tail
             yield tail
-
-    def whole(self) -> Generation:
-        """Go through all of it and return what was said; raises what `pieces` raises."""
-        text = "".join(self.pieces())
         return Generation(
-            text=text,
+            text=self._text,
             ids=tuple(self._chosen),
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._reading.reused,
             seconds_to_first_token=self._first_token_s,
             finish="stop" if self._stopped else "length",
         )
+
+    def whole(self) -> Generation:
+        """Go through all of it and return what was said; raises what `pieces` raises."""
+        going = self.pieces()
+        while True:
+            try:
+                next(going)
+            except StopIteration as over:
+                told: Generation = over.value
+                return told
 
     def _first(self) -> int:
         token = self._next(self._prompt)

@@ -6,7 +6,7 @@ Only safetensors and GGUF are read, never pickles, and no code that comes with a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from memos_engine.errors import ModelUnavailable
 from memos_engine.models.hub import Hub, no_progress_bar
 from memos_engine.models.local_card import digest_of_files, digest_of_tensors
+from memos_engine.models.local_licence import LICENCE_FILES, licence_of
 
 __all__ = ["Loaded", "adapted", "from_files", "from_object"]
 
@@ -31,6 +32,8 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase | None
     weights: Callable[[], str]
     """Digest of the weights; reads them when called."""
+    licence: str | None = None
+    """Of the weights, as far as it is known."""
 
 
 def _lacking(folder: Path) -> str:
@@ -46,7 +49,7 @@ _HUB = Hub(
     what="local model",
     example="LocalModel('{}')",
     default="HuggingFaceTB/SmolLM2-135M-Instruct",
-    files=("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt"),
+    files=("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt", *LICENCE_FILES),
     lacking=_lacking,
 )
 
@@ -81,7 +84,7 @@ def from_files(model: str | Path, device: torch.device, dtype: torch.dtype | Non
     except Exception as exc:  # readers of files raise what they like; all is translated, none swallowed
         reason = str(exc).strip().partition("\n")[0]
         raise _HUB.unavailable(model, f"transformers cannot load it ({reason})") from exc
-    return Loaded(module.to(device), tokenizer, lambda: digest_of_files(weights))
+    return Loaded(module.to(device), tokenizer, lambda: digest_of_files(weights), licence_of(folder))
 
 
 def from_object(
@@ -113,4 +116,4 @@ def adapted(loaded: Loaded, adapter: str) -> tuple[Loaded, str]:
     except Exception as exc:  # as above
         reason = str(exc).strip().partition("\n")[0]
         raise ModelUnavailable(f"The adapter {adapter!r} cannot be loaded ({reason}).") from exc
-    return Loaded(loaded.module, loaded.tokenizer, lambda: plain), digest
+    return replace(loaded, weights=lambda: plain), digest

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from memos_engine.errors import BadInput, ModelFailed
+from memos_engine.models.local_attention import sharing_heads
 from memos_engine.models.local_layers import capabilities, regime_of
 from memos_engine.models.local_values import Capabilities
 
@@ -57,7 +58,7 @@ class Network:
         tokens = torch.tensor([list(ids)], device=self.module.device)
         last: dict[str, Any] = {"logits_to_keep": keep} if self._trims else {}
         try:
-            with self.lock, torch.no_grad():
+            with self.lock, torch.no_grad(), sharing_heads(self.module):
                 for rotary in self._stateful:
                     _forget_lengths(rotary)
                 answer = self.module(input_ids=tokens, past_key_values=cache, use_cache=True, **last)

@@ -111,6 +111,8 @@ class KVBlock:
     layers: tuple[LayerKV, ...]
     """Keys are rotated for positions `start` to `start + T - 1`."""
     key: ModelKey
+    rounded: bool = False
+    """Its numbers were kept in fewer bits than the model computes in."""
 
     @property
     def start(self) -> int:

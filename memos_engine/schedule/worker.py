@@ -76,6 +76,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
 
+    def handle(self, kind: JobKind, handler: Handler) -> None:
+        """Take jobs of one more kind from now on."""
+        self._handlers = {**self._handlers, kind: handler}  # whoever looks at the old ones goes on with them
+
     def run_once(self) -> int:
         """Run the best due job in this thread, if there is one, and return how many ran: 0 or 1.
 

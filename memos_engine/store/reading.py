@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_engine.items import Change, Filter, ItemVersion, MemoryItem
+from memos_engine.store.block_rows import BlockQuestions
 from memos_engine.store.graph_rows import GraphQuestions
 from memos_engine.store.kv_rows import KvQuestions
 from memos_engine.store.questions import EmbedderRow, chunks, marks, shared, shows, visible, where
@@ -37,8 +38,8 @@ class Seen:
     denied: frozenset[int]
 
 
-class CubeReader(SearchQuestions, GraphQuestions, KvQuestions):
-    """Every question to one cube's database; those of words, vectors, graph and entries are inherited."""
+class CubeReader(SearchQuestions, GraphQuestions, KvQuestions, BlockQuestions):
+    """Every question to one cube's database; those of words, vectors, graph, entries and blocks are inherited."""
 
     def ref(self, item_id: str, view: View) -> int | None:
         """The row number of an item, of any state and expired or not, that nobody keeps from `view`."""

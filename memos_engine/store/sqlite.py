@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from memos_engine.errors import StoreError
 from memos_engine.items import Json
 from memos_engine.ports import Clock
+from memos_engine.store.block_files import KV, remove_blocks, remove_strays
 from memos_engine.store.database import Connection, Database
 from memos_engine.store.reading import CubeReader
 from memos_engine.store.rows import dumps, to_micros
@@ -23,6 +26,8 @@ APPLICATION_ID = 0x4D_43_75_62
 FREQUENCY_CHANGES = 500
 """Changes of the cube after which cached word frequencies are asked for again."""
 FREQUENCY_WORDS_MAX = 50_000
+
+_log = logging.getLogger(__name__)
 
 
 class CubeFile:
@@ -40,6 +45,8 @@ class CubeFile:
         self._database = Database(folder / CUBE_DATABASE, "cube", application_id=APPLICATION_ID)
         self._frequencies: dict[str, int] = {}
         self._frequencies_at = 0
+        self.on_gone: Callable[[Sequence[str], bool], None] = lambda _blocks, _erased: None
+        """Told, after the commit, which blocks it took away and whether it erased items; must not raise."""
 
     def data_version(self) -> tuple[int, int]:
         """What any commit changes, of whatever thread or process; for this object only."""
@@ -73,24 +80,59 @@ class CubeFile:
             detail: What the audit row says of the result: ids and counts, never text.
         """
 
-        def audited(connection: Connection) -> T:
-            now = self._now()
-            writer = CubeWriter(connection, self.cube, self._frequencies, now)
-            before = connection.total_changes()
+        def audited(writer: CubeWriter) -> T:
+            before = writer.connection.total_changes()
             result = work(writer)
-            if connection.total_changes() != before:
-                _audit(connection, now, principal, action, None if detail is None else detail(result))
+            if writer.connection.total_changes() != before:
+                told = None if detail is None else detail(result)
+                _audit(writer.connection, writer.now, principal, action, told)
             return result
 
-        return self._database.write(audited)
+        return self.touch(audited)
 
-    def touch(self, work: Callable[[CubeWriter], None]) -> None:
-        """Run `work` in one durable transaction without an audit row: it changes no memory, only how long it stays."""
+    def touch(self, work: Callable[[CubeWriter], T]) -> T:
+        """Run `work` in one durable transaction without an audit row.
 
-        def touched(connection: Connection) -> None:
-            work(CubeWriter(connection, self.cube, self._frequencies, self._now()))
+        For what changes no memory, but only how long it stays, or in what form it is kept.
+        """
+        gone: list[str] = []
+        erased = False
 
-        self._database.write(touched)
+        def touched(connection: Connection) -> T:
+            nonlocal gone, erased
+            writer = CubeWriter(connection, self.cube, self._frequencies, self._now())
+            result = work(writer)
+            gone, erased = writer.gone, writer.erased
+            return result
+
+        result = self._database.write(touched)
+        if gone or erased:
+            self.on_gone(gone, erased)
+        if gone:
+            self._remove_gone()
+        return result
+
+    def sweep_blocks(self) -> None:
+        """Remove the files of blocks that are gone, and what a kill left behind, as far as that can be done now."""
+        if (self.folder / KV).is_dir():
+            self._remove_gone(strays=True)
+
+    def _remove_gone(self, *, strays: bool = False) -> None:
+        """Blocks are gone by their commit: what keeps a file only delays its removal, and fails no write."""
+        try:
+            with self.read() as reader:
+                gone = reader.gone_blocks()
+                known = reader.block_ids().union(gone) if strays else set()
+            if strays:
+                remove_strays(self.folder, known)
+            removed = remove_blocks(self.folder, gone)
+            if removed:
+                self.touch(lambda writer: writer.forget_gone(removed))
+        except StoreError as exc:
+            _log.warning(
+                "files of blocks that are gone may still be there",
+                extra={"action": "sweep", "cube": self.cube, "error": str(exc)},
+            )
 
     def _now(self) -> int:
         now = to_micros(self._clock())

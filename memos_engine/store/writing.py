@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from memos_engine.errors import EmbedderMismatch, ItemNotFound, MessageConflict
 from memos_engine.items import Edge
 from memos_engine.ports import Entry
+from memos_engine.store.block_writing import BlockWrites
 from memos_engine.store.database import Connection
 from memos_engine.store.questions import chunks, marks
 from memos_engine.store.reading import CubeReader, EmbedderRow
@@ -41,13 +42,15 @@ def turn_hash(thread: str, message_key: str) -> bytes:
     return hashlib.sha256(f"{thread}\x1f{message_key}".encode()).digest()
 
 
-class CubeWriter(CubeReader):
+class CubeWriter(BlockWrites, CubeReader):
     """A reader that may also write; lives for one transaction."""
 
     def __init__(self, connection: Connection, cube: str, frequencies: dict[str, int], now: int) -> None:
         """`now`: microseconds since 1970 UTC, the moment of this transaction."""
         super().__init__(connection, cube, frequencies)
         self.now = now
+        self.gone = []
+        self.erased = False  # something was, by this transaction
         self._added: dict[str, int] = {}
         self._logged = 0  # number of the last change of this transaction
 
@@ -181,6 +184,7 @@ class CubeWriter(CubeReader):
                 "INSERT INTO vectors (item, name, embedder, data) VALUES (?, ?, ?, ?)",
                 _vector_rows(n, entry.vectors, embedder),
             )
+        self.drop_stale_blocks_of(n, changed)
         self._log([n], op)
 
     def _columns(self, n: int) -> dict[str, Any]:
@@ -241,6 +245,7 @@ class CubeWriter(CubeReader):
             if versions_of:  # an index may still hold the bytes of vectors that older versions had
                 self.connection.execute("INSERT INTO gone_vectors (v, erased) VALUES (0, 1)")
             self._bridge(n)
+            self.drop_blocks_of(n, op="forget", reason="an item of it was erased")
             key = columns["message_key"]
             self.connection.execute(
                 "INSERT OR REPLACE INTO tombstones (n, id, at, turn) VALUES (?, ?, ?, ?)",
@@ -249,6 +254,7 @@ class CubeWriter(CubeReader):
             self.connection.execute("DELETE FROM items WHERE n = ?", [n])
             ids.append(columns["id"])
             self._log([n], "erase")
+        self.erased |= bool(ids)
         return ids, versions
 
     def _bridge(self, n: int) -> None:

@@ -263,6 +263,18 @@ def test_auto_says_what_it_did_and_why() -> None:
     assert "Only 33 tokens" in short.reason
 
 
+def test_fewer_bits_are_told() -> None:
+    """A block kept in fewer bits is not called exact where it stands in the prefix, and only there."""
+    first, *others = _blocks()
+    low = replace(first, rounded=True)
+    alone = compose(_model(), [low], QUERY, behind=HEAD)
+    assert (alone.method, alone.error_class) == ("exact", "rounded")
+    assert compose(_model(), [first], QUERY, behind=HEAD).error_class == "exact"
+    assert compose(_model(), [low, *others], QUERY, behind=HEAD, policy="full").error_class == "rounded"
+    assert compose(_model(), [low, *others], QUERY, behind=HEAD, policy="drift").error_class == "small"
+    assert compose(_model(), [low, *others], QUERY, behind=QUERY, policy="full").error_class == "exact"
+
+
 def test_a_machine_that_reads_fast_reads() -> None:
     """The decision follows the model's own rates: where composing would be slower, it is declined."""
     model = LocalModel(tiny.network())

@@ -184,10 +184,15 @@ COMPOSABLE = ("llama", "linear", "llama3", "yarn", "glm", "neox", "qwen3", "mist
 
 def network(name: str = "llama", *, seed: int = 0) -> PreTrainedModel:
     """Make the model of one architecture, with random weights of that seed."""
+    return network_of(CONFIGURATIONS[name](), seed=seed)
+
+
+def network_of(configuration: PretrainedConfig, *, seed: int = 0) -> PreTrainedModel:
+    """Make a model of one's own configuration, with random weights of that seed."""
     state = torch.random.get_rng_state()
     try:
         torch.manual_seed(seed)
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGURATIONS[name]())
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(configuration)
     finally:
         torch.random.set_rng_state(state)
     return made.eval()

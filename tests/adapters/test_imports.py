@@ -112,10 +112,12 @@ def test_a_package_loads_nothing(package: str) -> None:
         ("langchain.MemosRetriever", {"langchain_core"}),
         ("langchain.MemosVectorStore", {"langchain_core"}),
         ("langchain.MemosChatMessageHistory", {"langchain_core"}),
+        ("langchain.MemosChatModel", {"langchain_core"}),
         ("langgraph.MemosStore", {"langchain_core", "langgraph"}),
         ("langgraph.MemosSaver", {"langchain_core", "langgraph"}),
         ("llamaindex.MemosRetriever", {"llama_index"}),
         ("llamaindex.MemosMemory", {"llama_index"}),
+        ("llamaindex.MemosLLM", {"llama_index"}),
     ],
 )
 def test_an_adapter_loads_its_own_framework_alone(name: str, needs: set[str]) -> None:

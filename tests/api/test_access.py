@@ -17,15 +17,30 @@ from memos_engine import (
     MemCube,
     MemOS,
     Message,
+    ModelUnavailable,
     NotFound,
     Scope,
+    ServedModel,
 )
+from memos_engine.testing.fakes import ScriptedChatModel
 
 ALICE, MALLORY = Scope(user="alice"), Scope(user="mallory")
 SECRET = "the vault code is zanzibar"
 
+
+def warmed(cube: MemCube) -> None:
+    """Let a server read something that no server reads: nobody listens there."""
+    with pytest.raises(ModelUnavailable):
+        cube.warm(ServedModel("http://127.0.0.1:9/v1", "m", retries=0), [Message("system", "vault code?")])
+
+
 CUBE_CALLS: dict[str, Callable[[MemCube, str, Path], object]] = {
     "capture": lambda cube, item, path: cube.capture([Message("user", "hello")]),
+    "chat": lambda cube, item, path: cube.chat(ScriptedChatModel("so"), [Message("user", "vault code?")]),
+    "chat_stream": lambda cube, item, path: list(
+        cube.chat_stream(ScriptedChatModel("so"), [Message("user", "vault code?")])
+    ),
+    "warm": lambda cube, item, path: warmed(cube),
     "add": lambda cube, item, path: cube.add("hello"),
     "update": lambda cube, item, path: cube.update(item, text="changed"),
     "forget": lambda cube, item, path: cube.forget(item),
@@ -53,7 +68,7 @@ CUBE_CALLS: dict[str, Callable[[MemCube, str, Path], object]] = {
     "kv.list_namespaces": lambda cube, item, path: cube.kv.list_namespaces(),
 }
 READS = {
-    "recall", "recall_many", "search", "get", "history", "list", "tree", "stats", "kv.get", "kv.get_many",
+    "warm", "recall", "recall_many", "search", "get", "history", "list", "tree", "stats", "kv.get", "kv.get_many",
     "kv.search", "kv.list_namespaces",
 }  # fmt: skip
 OWNERS = {"check", "rebuild", "dump", "grant", "revoke", "grants"}
@@ -93,7 +108,7 @@ def stolen(memos: MemOS) -> MemCube:
 def test_every_cube_call_is_tried() -> None:
     """No public method of a cube or its entries is missing from the table above."""
     named = {name.removeprefix("kv.") for name in CUBE_CALLS if name.startswith("kv.")}
-    assert public(MemCube) - {"id", "name", "info", "kv", "scope"} == {
+    assert public(MemCube) - {"id", "name", "info", "kv", "activation", "scope"} == {
         name for name in CUBE_CALLS if "." not in name
     }
     assert named == public(KeyValues)

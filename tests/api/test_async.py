@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from memos_engine import (
+    ActivationMemory,
+    AsyncActivationMemory,
+    AsyncChatStream,
     AsyncKeyValues,
     AsyncMemCube,
     AsyncMemOS,
     AsyncThreads,
+    ChatStream,
     Closed,
     KeyValues,
     MemCube,
@@ -26,8 +30,9 @@ from memos_engine.testing.fakes import HashEmbedder
 
 TWINS: list[tuple[type, type]] = [
     (MemOS, AsyncMemOS), (MemCube, AsyncMemCube), (KeyValues, AsyncKeyValues), (Threads, AsyncThreads),
+    (ActivationMemory, AsyncActivationMemory),
 ]  # fmt: skip
-PLAIN = {"acting_as"}
+PLAIN = {"acting_as", "chat_stream"}
 """Methods that touch no disk, and are plain on both sides."""
 ATTRIBUTES = {"info"}
 """What each object of the sync side holds, so that its class does not name it."""
@@ -67,6 +72,14 @@ def test_signatures_are_the_same(sync: type, twin: type, name: str) -> None:
     assert parameters(mine) == parameters(theirs)
     assert inspect.iscoroutinefunction(theirs) == (name not in PLAIN)
     assert inspect.getdoc(theirs)
+
+
+def test_streams_are_the_same() -> None:
+    """Both are gone through in a loop of their kind, closed by the name of their kind, and hold the answer."""
+    assert public(ChatStream) == {"answer", "close"}
+    assert public(AsyncChatStream) == {"answer", "aclose"}
+    assert issubclass(ChatStream, Iterator)
+    assert issubclass(AsyncChatStream, AsyncIterator)
 
 
 def test_with_blocks_are_the_same() -> None:

@@ -36,6 +36,19 @@ def test_names_are_there(name: str) -> None:
     assert name in dir(memos_engine)
 
 
+LOCAL = ("Capabilities", "Generation", "KVBlock", "LocalModel", "ModelKey", "Rates")
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_names_that_load_torch(name: str) -> None:
+    """What needs torch is public by name, and not in `__all__`: a star import loads none."""
+    value = getattr(memos_engine, name)
+    assert value.__doc__
+    assert value.__name__ == name
+    assert name in dir(memos_engine)
+    assert name not in memos_engine.__all__
+
+
 def test_names_not_there() -> None:
     """A name that is not public is an AttributeError, as of any module."""
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
@@ -68,12 +81,16 @@ def test_opening_the_door_loads_no_vendor() -> None:
 
 
 def test_a_small_cube_loads_no_vendor(tmp_path: Path) -> None:
-    """Capture and recall on a small cube need neither torch nor Chroma."""
+    """What text memory does with a small cube, whatever budgets blocks have, needs neither torch nor Chroma."""
     code = (
-        "from memos_engine import MemOS, Message; from memos_engine.testing.fakes import HashEmbedder\n"
-        f"with MemOS.open({str(tmp_path / 'root')!r}, embedder=HashEmbedder(), background=False) as memos:\n"
-        "    cube = memos.cube('a'); cube.capture([Message('user', 'I moved to Lisbon')])\n"
+        "from memos_engine import KVBudgets, MemOS, Message\n"
+        "from memos_engine.testing.fakes import HashEmbedder\n"
+        f"with MemOS.open({str(tmp_path / 'root')!r}, embedder=HashEmbedder(), background=False,\n"
+        "                kv_budgets=KVBudgets(disk_bytes=7)) as memos:\n"
+        "    cube = memos.cube('a'); said = cube.capture([Message('user', 'I moved to Lisbon')])\n"
         "    assert 'Lisbon' in cube.recall('Lisbon').text\n"
+        f"    assert cube.check().ok; cube.dump({str(tmp_path / 'dump')!r}); cube.forget(said.episodes[0])\n"
+        f"    memos.load({str(tmp_path / 'dump')!r}, name='b').rebuild(); memos.drain(); memos.delete('b')\n"
         "import json, sys\n"
         "heavy = ('torch', 'chromadb', 'langchain_core', 'onnxruntime')\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))"

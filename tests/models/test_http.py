@@ -25,7 +25,7 @@ from memos_engine.errors import (
     ModelRefused,
     ModelUnavailable,
 )
-from memos_engine.models import http
+from memos_engine.models import http_door
 from memos_engine.models.http import HttpChatModel, HttpReranker
 from memos_engine.ports import ChatMessage, ChatModel, Reranker
 from memos_engine.testing.rerankers import RerankerTests
@@ -54,7 +54,7 @@ def chat(script: Script, *, timeout_s: float = 5, retries: int = 2) -> HttpChatM
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait little between tries."""
-    monkeypatch.setattr(http, "_BACKOFF_S", 0.02)
+    monkeypatch.setattr(http_door, "_BACKOFF_S", 0.02)
 
 
 def failure(model: HttpChatModel) -> MemosError:
@@ -269,8 +269,8 @@ def test_a_slow_server_is_unavailable(slow: Reply) -> None:
 def test_how_long_to_wait(asked: str | None, wait_s: float) -> None:
     """Seconds and dates of `Retry-After` count; without any that lies ahead, the wait doubles."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert http._wait_s(2, http._Answer(429, asked, None, b""), now) == wait_s
-    assert http._wait_s(0, TimeoutError(), now + timedelta(1)) == 0.5
+    assert http_door._wait_s(2, http_door._Answer(429, asked, None, b""), now) == wait_s
+    assert http_door._wait_s(0, TimeoutError(), now + timedelta(1)) == 0.5
 
 
 # HttpChatModel: answers that are none ---------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_another_shape_is_no_answer(body: object) -> None:
 
 def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more is read of an answer than any such answer has."""
-    monkeypatch.setattr(http, "_ANSWER_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(http_door, "_ANSWER_BYTES_MAX", 1 << 20)
     with served(Reply(b" " * (2 << 20))) as script:
         model = chat(script)
         assert isinstance(failure(model), ModelFailed)

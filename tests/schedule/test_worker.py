@@ -94,6 +94,18 @@ def test_run_once_runs_the_best_job(queue: JobQueue) -> None:
     assert [job.state for job in queue.jobs()] == ["done", "done", "waiting"]
 
 
+def test_a_kind_may_be_learnt_later(queue: JobQueue) -> None:
+    """Jobs of a kind without a handler wait, for `drain` too, until there is one."""
+    diary = Diary()
+    worker = worker_of(queue, diary)
+    queue.enqueue([NewJob("c", "expire", "k")])
+    worker.drain(WAIT_S)
+    assert diary.ran == []
+    worker.handle("expire", diary.handle)
+    worker.drain(WAIT_S)
+    assert diary.ran == [("c", "k")]
+
+
 def test_a_failing_job_is_tried_again(queue: JobQueue) -> None:
     """An error of a handler is kept on the job, which then succeeds."""
     diary = Diary([ValueError(SECRET), StoreFull("no space left")])

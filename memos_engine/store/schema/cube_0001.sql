@@ -124,3 +124,50 @@ CREATE VIRTUAL TABLE words USING fts5 (
 );
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, 'row');
+
+-- Passages whose keys and values a model keeps in the folder `kv`, one file a block: this says which there are.
+CREATE TABLE blocks (
+    b INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,                  -- its file is named so
+    model TEXT NOT NULL,                      -- digest of the model's key
+    digest TEXT NOT NULL,                     -- SHA-256 of the passage's text
+    seal TEXT NOT NULL,                       -- SHA-256 of the file
+    tokens INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,                   -- of the file
+    seconds REAL NOT NULL,                    -- what reading the passage would take
+    pinned INTEGER NOT NULL DEFAULT 0,
+    hits REAL NOT NULL DEFAULT 0,             -- as of used_at, else made_at; halved every week since
+    used_at INTEGER,
+    made_at INTEGER NOT NULL
+);
+
+CREATE TABLE block_items (
+    block INTEGER NOT NULL REFERENCES blocks (b) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
+    item INTEGER NOT NULL REFERENCES items (n) ON DELETE CASCADE,
+    PRIMARY KEY (block, place)
+) WITHOUT ROWID;
+CREATE INDEX block_items_item ON block_items (item);
+
+-- Blocks that are no more and whose files may still be there.
+CREATE TABLE gone_blocks (id TEXT PRIMARY KEY) WITHOUT ROWID;
+
+-- Ids and numbers and why, never memory text; the newest rows only.
+CREATE TABLE block_log (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    op TEXT NOT NULL,
+    block TEXT NOT NULL,
+    model TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+);
+
+-- How often items stood in a prompt; `uses` as of `at`, halved every week since.
+CREATE TABLE item_uses (
+    item INTEGER PRIMARY KEY REFERENCES items (n) ON DELETE CASCADE,
+    uses REAL NOT NULL,
+    at INTEGER NOT NULL
+);
+CREATE INDEX item_uses_at ON item_uses (at);

@@ -12,6 +12,7 @@ NEEDED = {
     "memos_adapters.langchain": set[str](),
     "memos_adapters.langchain.byte_store": {"langchain_core"},
     "memos_adapters.langchain.chat_history": {"langchain_core"},
+    "memos_adapters.langchain.chat_model": {"langchain_core"},
     "memos_adapters.langchain.classic": {"langchain_core", "langchain_classic"},
     "memos_adapters.langchain.embeddings": {"langchain_core"},
     "memos_adapters.langchain.retriever": {"langchain_core"},
