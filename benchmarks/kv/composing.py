@@ -24,12 +24,12 @@ from memos_engine.activation.compose import Composed, compose
 from memos_engine.activation.values import KVBlock, LayerKV, Prefix
 from memos_engine.models.local import LocalModel
 
-__all__ = ["AUTO", "RECOMPUTED", "REROTATED", "WAYS", "composing_rows", "going_on"]
+__all__ = ["AUTO", "RECOMPUTED", "REROTATED", "SMALL", "WAYS", "composing_rows", "going_on"]
 
 Way: TypeAlias = Mapping[str, Any]
 """Arguments of `compose`."""
 
-AUTO, RECOMPUTED, REROTATED = "auto", "drift 15%", "re-rotated"
+AUTO, RECOMPUTED, REROTATED, SMALL = "auto", "drift 15%", "re-rotated", "drift 5%"
 WAYS: Mapping[str, Way] = {
     REROTATED: {"policy": "rerotated"},
     "first 8 of each": {"policy": "first_tokens"},
@@ -37,10 +37,11 @@ WAYS: Mapping[str, Way] = {
     "cacheblend 15%": {"policy": "cacheblend", "share": 0.15},
     "query-aware 5%": {"policy": "query_aware", "share": 0.05},
     "query-aware 15%": {"policy": "query_aware", "share": 0.15},
+    SMALL: {"policy": "drift", "share": 0.05},
     RECOMPUTED: {"policy": "drift", "share": 0.15},
     AUTO: {},
 }
-"""`auto` is the default: drift-corrected recomputation of 5 %, unless full prefill is as fast. Its row tells
+"""`auto` is the default: drift-corrected recomputation of 15 %, unless full prefill is as fast. Its row tells
 which methods it took."""
 
 

@@ -67,7 +67,7 @@ def compose(
     *,
     behind: Sequence[int] = (),
     policy: Policy = "auto",
-    share: float = 0.05,
+    share: float = 0.15,
     first: int = 8,
     budget_s: float | None = None,
     chain: Chain[Prefix] | None = None,
@@ -79,7 +79,7 @@ def compose(
         behind: Tokens before the first block, such as BOS or a system prompt: the one attention sink.
         policy: `auto` takes the exact prefix where there is one, else what should be best within
             `budget_s`; every other one is a method by name.
-        share: Tokens of the context to compute anew, where the method does: 0.05 is 5 %.
+        share: Tokens of the context to compute anew, where the method does: 0.15 is 15 %.
         first: Tokens at the start of each block to compute anew, for `first_tokens`.
         budget_s: What composing and reading the query may take. None means: `share` of the tokens,
             unless full prefill is as fast.

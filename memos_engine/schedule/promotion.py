@@ -7,18 +7,18 @@ read changes.
 A block pays when expected uses times what each saves exceed what making it takes. Uses are counted so that
 each weighs half after a week (`HALF_LIFE`): at a steady rate the count is the number of uses in HALF_LIFE /
 ln 2, ten days, so the count itself is what the next ten days should bring. Reading is what a text adds to a
-prompt that is read anyway; loading is read, decoded, copied and re-rotated, and a twentieth of it computed anew.
+prompt that is read anyway; loading is read, decoded, copied and re-rotated, and 15 % of it computed anew.
 
 SmolLM2-135M on one core reads about 360 tokens/s and copies 25 GB/s; its disk gives 1.2 GB/s, its blocks have
 12 kB a token as int8 files and 46 kB as tensors. A passage of 256 tokens then costs
 
     reading   256 / 360                                            0.711 s
-    loading   3.1 MB / 1.2 GB/s + 4 * 11.8 MB / 25 GB/s + 5 % anew 0.040 s   (2.6 + 1.9 + 35.6 ms)
+    loading   3.1 MB / 1.2 GB/s + 4 * 11.8 MB / 25 GB/s + 15 % anew 0.111 s  (2.6 + 1.9 + 106.7 ms)
     making    (256 + 60 of the head) / 360 + 3.1 MB / 200 MB/s     0.893 s
 
-so a use saves 0.671 s and 1.3 uses make good for making it. PROMOTE = 2 asks for 2.7: three within three days,
-or six, one every four days; one a week never suffices. DEMOTE = 0.5 lets a block go at 0.67 uses: 2.2 weeks
-after three uses on one day, four weeks after ten. Between the two lies a factor of four, two half-lives.
+so a use saves 0.600 s and 1.5 uses make good for making it. PROMOTE = 1.75 asks for 2.6: three within three
+days, or six, one every four days; one a week never suffices. DEMOTE = 0.5 lets a block go at 0.74 uses: two
+weeks after three uses on one day, 3.7 weeks after ten. Between the two lies a factor of 3.5, 1.8 half-lives.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 HALF_LIFE = timedelta(days=7)
 """After which a use counts half."""
-PROMOTE = 2.0
+PROMOTE = 1.75
 """Times what making a block takes that its expected uses must save before it is made."""
 DEMOTE = 0.5
 """The same, below which a block goes."""
@@ -54,7 +54,7 @@ BREAK_EVEN = 1.5
 """Times what loading takes that reading must take before a block is made; rates are measured, and err."""
 INCUMBENT = 2.0
 """Times its saving a byte that another must save to take the place of a block that stands."""
-ANEW = 0.05
+ANEW = 0.15
 """Share of a block's tokens that composing computes anew."""
 
 _PASSES = 4.0

@@ -27,7 +27,9 @@ from memos_engine.models.local import LocalModel
 from tests.activation import tiny
 from tests.weights import WeightsError
 
-WHOLE = {name: {"policy": "full"} for name in ("re-rotated", "query-aware 15%", "drift 15%", "auto")}
+WHOLE = {
+    name: {"policy": "full"} for name in ("re-rotated", "query-aware 15%", "drift 5%", "drift 15%", "auto")
+}
 
 
 def test_divergence_is_nothing_from_oneself() -> None:

@@ -106,7 +106,7 @@ def test_unused_for_weeks_it_is_text_again(
     (event,) = promote(shelf, model)
     assert event.op == "demote"
     assert shelf.blocks() == []
-    assert "0.38 uses expected, less than 0.58" in event.reason
+    assert "0.38 uses expected, less than 0.65" in event.reason
     assert "read as text again" in event.reason
     assert (shelf.log(1)[0].op, shelf.log(1)[0].reason) == ("demote", event.reason)
     assert cube.recall("number 5 of the harbour").text == before
