@@ -52,6 +52,7 @@ Why: TypeAlias = Literal[
     "other_dtype",
     "other_layers",
     "stale",
+    "slow",
 ]
 """Why a file is of no use; a constant word that can be counted."""
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FRESH_MAX = 10_000
 """Blocks of which it is remembered that they hold what their items say."""
-_PASSING = frozenset({"unreadable", "newer", "other_model"})
+_PASSING = frozenset({"unreadable", "newer", "other_model", "slow"})
 """Misses for which a block is not to blame, or not ours to judge: it stays."""
 
 _log = logging.getLogger(__name__)
@@ -148,11 +148,13 @@ class ActivationShelf:
         at_hand = self.tiers.get(self.cube, info.id, model.device)
         if at_hand is not None:
             return at_hand
+        if _load_s(info, model) > _read_s(info, model):
+            return Miss("slow", "this machine reads its text faster than its file")
         bound = Bound(self.cube, info.id, block.digest)
         read = folder.load(block_path(self.text.file.folder, info.id), model, bound)
         if isinstance(read, Miss):
             return read
-        saved_s = info.bytes / model.rates.read_bytes_per_s
+        saved_s = _load_s(info, model)
         return self.tiers.put(self.cube, info.id, read, model.device, saved_s=saved_s, pinned=info.pinned)
 
     def _clear(self, misses: dict[str, Miss]) -> None:
@@ -266,6 +268,17 @@ class ActivationShelf:
 
     def _now(self) -> int:
         return micros(self.text.clock())
+
+
+def _load_s(info: BlockInfo, model: LocalModel) -> float:
+    """What it takes, by measured rates, to bring a block's file to where the model runs."""
+    tensors_bytes = info.tokens * model.capabilities.bytes_per_token
+    return info.bytes / model.rates.read_bytes_per_s + tensors_bytes / model.rates.copy_bytes_per_s
+
+
+def _read_s(info: BlockInfo, model: LocalModel) -> float:
+    """What it takes to read its tokens instead, where the model is quickest."""
+    return info.tokens / max(model.rates.prefill_tokens_per_s.values())
 
 
 def _count(writer: CubeWriter, block_ids: Sequence[str], item_ids: Sequence[str]) -> None:

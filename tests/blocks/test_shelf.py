@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from memos_engine import (
     StoreError,
     StoreFull,
 )
+from memos_engine.activation import folder
 from memos_engine.activation.compose import compose
 from memos_engine.activation.tiers import Tiers
 from memos_engine.activation.values import KVBlock, ModelKey
@@ -35,7 +37,7 @@ from memos_engine.models.local import LocalModel
 from memos_engine.recall.passages import passage_of
 from memos_engine.testing.fakes import FrozenClock, HashEmbedder
 from tests.activation import tiny
-from tests.blocks.hot import PacedModel, paced_model
+from tests.blocks.hot import LARGE_GPU, SMOLLM2, PacedModel, paced_model, shelf_of
 from tests.blocks.kept import acting_model, file_of, files, said
 
 
@@ -343,6 +345,29 @@ def test_a_cube_deleted_while_it_is_encoded(
     assert not shelf.text.file.folder.exists()
 
 
+def test_a_cube_deleted_just_before_the_file_is_written(
+    tmp_path: Path,
+    cube: MemCube,
+    shelf: ActivationShelf,
+    model: PacedModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that brought back the folder of a cube deleted at that moment is removed with the folder."""
+    ids = said(cube)
+    save = folder.save
+
+    def late(*args: Any, **how: Any) -> int:
+        with MemOS.open(tmp_path / "root", embedder=HashEmbedder(), background=False) as other:
+            other.delete("alice")
+        assert not shelf.text.file.folder.exists()
+        return save(*args, **how)
+
+    monkeypatch.setattr(folder, "save", late)
+    with pytest.raises(CubeNotFound):
+        shelf.build(model, ids, reason="a test")
+    assert not shelf.text.file.folder.exists()
+
+
 def test_the_same_block_made_elsewhere_meanwhile(
     tmp_path: Path, cube: MemCube, shelf: ActivationShelf, model: PacedModel
 ) -> None:
@@ -491,11 +516,11 @@ def test_a_budget_of_nothing_keeps_nothing(tmp_path: Path, clock: FrozenClock, m
 def test_a_disk_that_cannot_take_a_file(cube: MemCube, shelf: ActivationShelf, model: PacedModel) -> None:
     """When the file cannot be written there is no row; when the row cannot, there is no file."""
     ids = said(cube)
-    folder = shelf.text.file.folder / "kv"
-    folder.write_text("in the way")
+    place = shelf.text.file.folder / "kv"
+    place.write_text("in the way")
     with pytest.raises(StoreError):
         shelf.build(model, ids, reason="")
-    folder.unlink()
+    place.unlink()
     assert shelf.blocks() == []
     database = shelf.text.file._database
     assert database._writer is not None
@@ -593,3 +618,19 @@ def test_conversations_go_with_a_forget(cube: MemCube, shelf: ActivationShelf, m
     assert len(shelf.prefixes) == 1
     cube.forget(ids[0])
     assert len(shelf.prefixes) == 0
+
+
+def test_a_machine_that_reads_faster_than_its_disk_reads(cube: MemCube, memos: MemOS) -> None:
+    """A file that takes longer to load than its text to read is left alone, and stays for a slower model."""
+    model = paced_model()
+    shelf = shelf_of(memos, cube)
+    info = shelf.build(model, said(cube), reason="a test")
+    model.__dict__.pop("rates", None)
+    model.paced = LARGE_GPU
+    assert why(shelf, model, info) == "slow"
+    model.__dict__.pop("rates", None)
+    model.paced = SMOLLM2
+    assert info.id in shelf.fetch(model, [info])[0]
+    model.__dict__.pop("rates", None)
+    model.paced = LARGE_GPU
+    assert info.id in shelf.fetch(model, [info])[0], "what is at hand costs nothing"
