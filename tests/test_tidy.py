@@ -6,10 +6,13 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("memos_engine", "memos_adapters")
@@ -146,6 +149,28 @@ def test_packages_are_typed_and_there() -> None:
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").is_file(), f"{package}/py.typed is missing"
         assert files(package), f"{package} holds no module"
+
+
+def test_the_oldest_versions_are_those_admitted() -> None:
+    """Every lower bound of a user's dependency but torch's stands in the constraints of the oldest versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [
+        each
+        for extra, lines in project["optional-dependencies"].items()
+        if extra not in {"all", "dev"}
+        for each in lines
+    ]
+    oldest = (ROOT / "tests/constraints-lowest.txt").read_text(encoding="utf-8")
+    pinned = {(name, Version(version)) for name, version in re.findall(r"([a-z0-9-]+)==([0-9.]+)", oldest)}
+    report(
+        [
+            f"tests/constraints-lowest.txt: {wanted.name}=={specifier.version} is missing: "
+            "run the tests with it, see its head"
+            for wanted in map(Requirement, [*project["dependencies"], *extras])
+            for specifier in wanted.specifier
+            if wanted.name != "torch" and (wanted.name, Version(specifier.version)) not in pinned
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ The model says what to look for or to write, never whose memory it is: the ident
 from the run. They know no agent: any model that calls tools can use them, in a graph or by `tool.invoke`.
 """
 
-from __future__ import annotations
-
+# no annotations from __future__: older langchain-core does not see in a string that the runtime is injected
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args

@@ -29,6 +29,9 @@ _ALSO_WORDS = frozenset(
 _SPOKEN_OF = re.compile(r"\s*(?:['’]s|[,!]|and\b|said\b|says\b|is\b|was\b|told\b|has\b|had\b)|\s*$")
 _SENTENCE_HEAD = re.compile(r"(?:^|[.!?\n]\s*)[\"“‘']?$")
 
+_MANY_NAMES = 1000
+"""Of so many known names none is looked for in the text: the words of the text are looked up among them."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -40,6 +43,8 @@ class _Known:
     """Names in a script without spaces."""
     firsts: Mapping[str, str]
     """First name that only one full name has -> that full name."""
+    openings: frozenset[str]
+    """The first two letters of those first names."""
 
 
 def find_people(text: str, *, known: Collection[str] = ()) -> tuple[str, ...]:
@@ -71,7 +76,8 @@ def _index(known: frozenset[str]) -> _Known:
             for spelling in {words[0], words[0].capitalize()}:
                 by_word.setdefault(spelling, []).append(name.strip())
     firsts = {word: names[0] for word, names in by_word.items() if len(names) == 1}
-    return _Known({word: tuple(names) for word, names in by_word.items()}, tuple(unspaced), firsts)
+    openings = frozenset(word[:2] for word in firsts)
+    return _Known({word: tuple(names) for word, names in by_word.items()}, tuple(unspaced), firsts, openings)
 
 
 def _known_names(text: str, index: _Known) -> Iterator[tuple[int, str]]:
@@ -79,12 +85,12 @@ def _known_names(text: str, index: _Known) -> Iterator[tuple[int, str]]:
         start = text.find(name)
         if start >= 0:
             yield start, name
-    if any(word in text for word in index.by_word):
+    if len(index.by_word) > _MANY_NAMES or any(word in text for word in index.by_word):
         for match in _WORDS.finditer(text):
             names = index.by_word.get(match[0])
             if names and not _is_word(match):
                 yield match.start(), _fullest(text, match, names, index)
-    if not any(first[:2] in text for first in index.firsts):
+    if not any(opening in text for opening in index.openings):
         return  # a short form begins as its name does
     for match in _NICKNAME.finditer(text):
         longer = {full for first, full in index.firsts.items() if first.startswith(match[1])}
