@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
@@ -170,6 +171,18 @@ def said_in_prompt(role: str, text: str, name: str | None = None) -> list[Messag
     """A turn as it stands in a prompt: its words as they are captured, so that they are known again; not when blank."""
     words = clean(text).strip()
     return [Message(role, words, name=named(name))] if words else []
+
+
+def check_fields(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Refuse settings that are none: a misspelt one would be passed over in silence.
+
+    Raises:
+        BadInput: one is unknown; the nearest that is known is told.
+    """
+    for name in sorted(set(given) - set(known)):
+        near = get_close_matches(name, known, n=1)
+        hint = f", perhaps you mean {near[0]!r}" if near else ""
+        raise BadInput(f"unknown argument {name!r} of {what}{hint}: its documentation names all")
 
 
 def settings_of(fields: object, asked: Mapping[str, Any], others: frozenset[str]) -> dict[str, Any]:

@@ -307,7 +307,16 @@ def __getattr__(name: str) -> object:
     """Load a public name from its module on first use."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    home = _HOME_OF[name]
+    try:
+        module = import_module(f"{__name__}.{home}")
+    except ModuleNotFoundError as exc:
+        if home not in _LOCAL or (exc.name or __name__).startswith(__name__):
+            raise
+        raise ImportError(
+            f"{name} needs {exc.name}, which is not installed: pip install 'memos-adapters[local]'"
+        ) from exc
+    value = globals()[name] = getattr(module, name)
     return value
 
 

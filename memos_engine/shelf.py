@@ -194,7 +194,8 @@ class TextShelf:
         with self.file.read() as reader:
             _, held = self.resident.lag(reader)  # vectors that the files of an index still hold
             kept = reader.gone_blocks()
-        return dataclasses.replace(erased, purged=self.file.checkpoint() and not held and not kept)
+        kept_elsewhere = bool(held or kept) or self.file.has_strays()
+        return dataclasses.replace(erased, purged=self.file.checkpoint() and not kept_elsewhere)
 
     # Read
 

@@ -100,8 +100,8 @@ class TalkingCube(TendedCube):
                 `system`, `user` and `assistant` says is read as the user's, with its name in front.
             thread: The caller's name of the conversation: turns are captured under it, and what stands in
                 the conversation anyway is not recalled from it.
-            budget_tokens: Memories never cost more, by the model's tokenizer; nor more than what the
-                conversation and the answer leave of the model's context. 0: none are recalled.
+            budget_tokens: Memories never cost more, by the model's tokenizer; with the neighbours that
+                blocks bring, at most twice as much; and never more than the model's context has room for.
             min_score: As in `recall`.
             capture: Capture the messages after the last answer, and the new answer, once it is whole.
             policy: How blocks are put together: `auto`, or a method by name; `full` reads everything as text.

@@ -24,7 +24,16 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
-from memos_adapters._chat import SETTINGS, Answering, Asked, NamedModel, checked_model, name_of, settings_of
+from memos_adapters._chat import (
+    SETTINGS,
+    Answering,
+    Asked,
+    NamedModel,
+    check_fields,
+    checked_model,
+    name_of,
+    settings_of,
+)
 from memos_adapters._identity import Isolation, Memories
 from memos_adapters._text import TEMPLATE, check_template
 from memos_adapters.langchain._chat_messages import chunk_of, heard_in, last_chunk, prompt_of, result_of
@@ -32,6 +41,8 @@ from memos_adapters.langchain._config import configurable
 from memos_engine import BadInput, MemCube, MemOS
 
 _SAID = "memos_said"
+_STANDARD = ("api_key", "max_retries", "timeout")
+"""What LangChain may hand to any chat model: with a model of one's own there is nothing to do with them."""
 _NAMES = ("user_id", "langgraph_user_id", "agent_id", "session_id", "thread_id", "langgraph_auth_user_id")
 """What of a config says who is asking; nothing else of it is handed on."""
 _ASKED = frozenset({_SAID, "capture", "stream", "stream_usage"})
@@ -88,6 +99,7 @@ class MemosChatModel(BaseChatModel):
     _named: NamedModel | None = PrivateAttr(default=None)
 
     def __init__(self, memos: MemOS | MemCube, **fields: Any) -> None:
+        check_fields(fields, {*type(self).model_fields, *_STANDARD}, type(self).__name__)
         super().__init__(memos=memos, **fields)  # type: ignore[call-arg] # -- it takes our fields
         self._memories()
         self._model()

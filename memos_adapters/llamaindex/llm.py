@@ -36,6 +36,7 @@ from memos_adapters._chat import (
     Answering,
     Asked,
     NamedModel,
+    check_fields,
     checked_model,
     name_of,
     said_in_prompt,
@@ -125,6 +126,7 @@ class MemosLLM(Handle, LLM):
     _named: NamedModel | None = PrivateAttr(default=None)
 
     def __init__(self, memos: MemOS | MemCube, **fields: Any) -> None:
+        check_fields(fields, type(self).model_fields, type(self).__name__)
         super().__init__(**{**fields, "memos": memos})
         self._memories()
         self._model()

@@ -47,6 +47,7 @@ class Prefixes(Chain[Prefix]):
         }
         self._cubes: dict[str, set[_Place]] = {}
         self._drops: Counter[str] = Counter()
+        self._seen: dict[str, int] = {}
 
     @property
     def ram_bytes(self) -> int:
@@ -61,6 +62,15 @@ class Prefixes(Chain[Prefix]):
     def moment(self, cube: str) -> int:
         """What `keep` is told, so that nothing outlives a `forget` that came meanwhile."""
         return self._drops[cube]
+
+    def seen(self, cube: str) -> int | None:
+        """The change of the cube up to which its erases were followed; None where none was looked at."""
+        return self._seen.get(cube)
+
+    def see(self, cube: str, revision: int) -> None:
+        """Erases up to this change of the cube were followed."""
+        with self._keeping:
+            self._seen[cube] = max(revision, self._seen.get(cube, 0))
 
     def keep(
         self, prefix: Prefix, key: ModelKey, *, cube: str, principal: str, moment: int | None = None

@@ -20,7 +20,7 @@ from memos_engine.activation.eviction import Held, score, victims
 from memos_engine.activation.folder import Bound
 from memos_engine.blocks.head import head_of
 from memos_engine.blocks.standing import for_all, is_fresh
-from memos_engine.errors import BadInput, BadLimit, Conflict, CubeNotFound, ItemNotFound
+from memos_engine.errors import BadInput, BadLimit, Conflict, CubeNotFound, ItemNotFound, StoreError
 from memos_engine.ids import new_id
 from memos_engine.items import BlockInfo
 from memos_engine.recall.passages import Passage, passage_of
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from memos_engine.store.writing import CubeWriter
 
 __all__ = ["build_block"]
+
+_CHARS_A_TOKEN = 8
+"""More than a token of any language takes; only of blanks and the like there may be more in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ def build_block(
     pinned: bool,
     scheme: Scheme,
     budget_bytes: int,
+    uses: float,
 ) -> BlockInfo:
     """Encode items as a passage and keep the block; see `ActivationShelf.build`."""
     wanted = _checked(item_ids, scheme)
@@ -69,8 +73,9 @@ def build_block(
         if isinstance(standing, BlockInfo):
             return standing
         passage = _passage(reader, wanted, now)
-        hits = max(reader.uses(wanted, now).values(), default=0.0)
-    head, ids = head_of(model), model.encode(passage.text, plain=True)
+        hits = max([uses, *reader.uses(wanted, now).values()])
+    head = head_of(model)
+    ids = _encoded(model, passage.text, behind=len(head))
     bound = Bound(text.file.cube, new_id(), passage.digest)
     info = BlockInfo(
         id=bound.block,
@@ -92,8 +97,8 @@ def build_block(
     _require_there(path)
     try:
         size_bytes = folder.save(path, block, bound, scheme=scheme, licence=model.licence)
-        plan, seal = replace(plan, info=replace(info, bytes=size_bytes)), seal_of(path)
-        made = text.file.touch(lambda writer: _entered(writer, plan, seal))
+        plan, seal = replace(plan, info=replace(info, bytes=size_bytes)), _sealed(path)
+        made = text.file.touch(lambda writer: _entered(writer, plan, seal, path))
         _require_there(path)
     except BaseException:
         _unmake(path)
@@ -149,9 +154,32 @@ def _passage(reader: BlockQuestions, wanted: Sequence[str], now: int) -> Passage
     found = for_all(reader, wanted, now)
     if found is None:
         raise BadInput(
-            "one of the items is not live, or is kept private: a block holds what every reader of the cube may see"
+            "one of the items is not live, or is kept private, or out of search: a block holds what every reader of "
+            "the cube may see and find"
         )
     return passage_of([item for _, item in found])
+
+
+def _encoded(model: LocalModel, text: str, *, behind: int) -> tuple[int, ...]:
+    """The tokens of a passage; of one that is far too long only the beginning is looked at.
+
+    Raises:
+        BadInput: the model cannot read so much.
+    """
+    limit = model.capabilities.context_tokens
+    begin = limit * _CHARS_A_TOKEN
+    if len(text) > begin:
+        count = len(model.encode(text[:begin], plain=True))
+        if count > limit:
+            raise BadInput(_too_long(f"more than {count:,}", limit))
+    ids = model.encode(text, plain=True)
+    if behind + len(ids) > limit:
+        raise BadInput(_too_long(f"{len(ids):,}", limit))
+    return ids
+
+
+def _too_long(count: str, limit: int) -> str:
+    return f"these items are {count} tokens and the model reads {limit:,}: hand over fewer, or leave them as text"
 
 
 def _prefill_s(rates: Mapping[int, float], tokens: int) -> float:
@@ -193,13 +221,15 @@ def _held(info: BlockInfo) -> Held[str]:
     return Held(info.id, info.bytes, worth, (info.used_at or info.made_at).timestamp(), info.pinned)
 
 
-def _entered(writer: CubeWriter, plan: _Plan, seal: str) -> BlockInfo:
+def _entered(writer: CubeWriter, plan: _Plan, seal: str, path: Path) -> BlockInfo:
     """Enter the block, if its items still say what it holds; or return the one that was entered meanwhile.
 
     Raises:
-        Conflict: an item was changed or erased.
+        Conflict: an item was changed or erased, or the file was taken for one that nobody would enter any more.
         BadInput, BadLimit: as before the work.
     """
+    if not path.exists():
+        raise _swept(path)
     wanted, model = plan.info.items, plan.info.model
     found = for_all(writer, wanted, writer.now)
     if found is None or passage_of([item for _, item in found]).digest != plan.passage.digest:
@@ -215,6 +245,27 @@ def _entered(writer: CubeWriter, plan: _Plan, seal: str) -> BlockInfo:
     refs = [n for n, _ in found]
     writer.add_block(info, refs, digest=plan.passage.digest, seal=seal, op="promote", reason=plan.reason)
     return info
+
+
+def _sealed(path: Path) -> str:
+    """The seal of the file just written.
+
+    Raises:
+        CubeNotFound: the cube was deleted.
+        Conflict: it was removed.
+        StoreError: it cannot be read.
+    """
+    try:
+        return seal_of(path)
+    except FileNotFoundError:
+        raise _swept(path) from None
+    except OSError as exc:
+        raise StoreError(f"{str(path)!r} cannot be read ({exc}): give this process read access") from exc
+
+
+def _swept(path: Path) -> Conflict:
+    _require_there(path)
+    return Conflict("the file of the block was removed before its row was entered: build it again")
 
 
 def _require_there(path: Path) -> None:

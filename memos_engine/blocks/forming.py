@@ -54,7 +54,7 @@ def passages_around(
     Args:
         hot: Ids of items and their uses, the most used first.
         covered: Refs of items that a block of the model holds.
-        now: What changed within SESSION_GAP before it is left out, and so is a turn that was said in that time:
+        now: What was edited within SESSION_GAP before it is left out, and so is a turn that was said in that time:
             the end of a session that runs. Older turns of the same session may stand in a passage.
         chars: Up to which turns are added.
     """
@@ -81,7 +81,7 @@ def passages_around(
 
 def _fits(item: MemoryItem, now: datetime) -> bool:
     """Whether everyone may see an item, and nothing speaks for its changing soon."""
-    moments = [item.event_at or item.created_at if item.kind == "episode" else item.created_at]
+    moments = [item.event_at or item.created_at] if item.kind == "episode" else []
     if item.version > 1:
         moments.append(item.updated_at)
     settled = all(moment is None or now - moment >= SESSION_GAP for moment in moments)

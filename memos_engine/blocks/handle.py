@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from memos_engine.shelf import Actor
 
 LOG_MAX = 10_000
+ASKED_USES = 4.0
+"""Uses that a block is given whose maker names it: unused, it stays for some two weeks."""
 
 
 class ActivationMemory:
@@ -73,7 +76,7 @@ class ActivationMemory:
         for id_ in ids:
             shelf.text.get(id_, actor.view)
         reason = f"{actor.principal} asked for it"
-        return shelf.build(model, ids, reason=reason, pinned=pinned, scheme=precision)
+        return shelf.build(model, ids, reason=reason, pinned=pinned, scheme=precision, uses=ASKED_USES)
 
     def promote(self, model: LocalModel) -> tuple[BlockEvent, ...]:
         """Make the blocks that are worth it for `model`, and drop those that are not; return what was done.
@@ -166,9 +169,8 @@ def checked_model(model: object) -> None:
     Raises:
         BadInput: it is none.
     """
-    from memos_engine.models.local import LocalModel  # noqa: PLC0415 -- torch takes seconds
-
-    if not isinstance(model, LocalModel):
+    local = sys.modules.get("memos_engine.models.local")  # without it there is no such model
+    if local is None or not isinstance(model, local.LocalModel):
         raise BadInput(f"model is a {type(model).__name__}: hand over LocalModel(folder)")
 
 

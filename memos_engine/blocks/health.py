@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memos_engine.errors import StoreError
 from memos_engine.shelf import TextShelf
-from memos_engine.store.block_files import COMMITTING_S, block_path, remove_strays, seal_of, strays
+from memos_engine.store.block_files import KV, SUFFIX, block_path, seal_of
 from memos_engine.store.block_rows import StoredBlock
 from memos_engine.store.moments import micros
 
@@ -29,9 +29,7 @@ def _problems(text: TextShelf) -> list[str]:
     broken = _broken(text)
     for why in dict.fromkeys(broken.values()):
         found += _told([id_ for id_, each in broken.items() if each == why], why)
-    found += _told(
-        [path.stem for path in strays(text.file.folder, _known(text))], "files of blocks that no row knows"
-    )
+    found += _unknown(text)
     found += _told(_doubled(text), "items that are in two blocks of one model")
     return found
 
@@ -43,7 +41,7 @@ def repair_blocks(text: TextShelf) -> None:
         text.file.touch(
             lambda writer: writer.drop_blocks(broken, op="drop", reason="its file is not what it was")
         )
-    remove_strays(text.file.folder, _known(text), older_s=COMMITTING_S)
+    text.file.sweep_blocks()
 
 
 def _broken(text: TextShelf) -> dict[str, str]:
@@ -78,9 +76,24 @@ def _fault(block: StoredBlock, path: Path) -> str:
     return "blocks whose file is not what was written"
 
 
-def _known(text: TextShelf) -> set[str]:
-    with text.file.read() as reader:
-        return reader.block_ids().union(reader.gone_blocks())
+def _unknown(text: TextShelf) -> list[str]:
+    try:
+        strays = text.file.stray_blocks()
+    except StoreError:
+        raise
+    except OSError as exc:
+        why = (
+            f"the folder of blocks {str(text.file.folder / KV)!r} cannot be read ({type(exc).__name__}): make it a "
+            "folder that this process may read and write; until then memories are read as text, and files of "
+            "what is forgotten may still be there"
+        )
+        return [why]
+    files = [stray.path.name.removesuffix(SUFFIX) for stray in strays if not stray.is_folder]
+    folders = [stray.path.name for stray in strays if stray.is_folder]
+    return [
+        *_told(files, "files of blocks that no row knows"),
+        *_told(folders, "folders in the place of files of blocks", cure="remove them by hand"),
+    ]
 
 
 def _doubled(text: TextShelf) -> list[str]:
@@ -88,5 +101,5 @@ def _doubled(text: TextShelf) -> list[str]:
         return reader.doubled_items()
 
 
-def _told(ids: list[str], what: str) -> list[str]:
-    return [f"{len(ids)} {what} ({', '.join(ids[:SHOWN_MAX])}): run rebuild"] if ids else []
+def _told(ids: list[str], what: str, *, cure: str = "run rebuild") -> list[str]:
+    return [f"{len(ids)} {what} ({', '.join(ids[:SHOWN_MAX])}): {cure}"] if ids else []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from memos_engine.activation.folder import Bound, planned_bytes
 from memos_engine.blocks.forming import HotPassage, passages_around
 from memos_engine.blocks.head import head_of
-from memos_engine.errors import BadLimit, Conflict
+from memos_engine.errors import BadInput, Conflict, ItemNotFound
 from memos_engine.ids import new_id
 from memos_engine.items import BlockEvent, BlockInfo, Job, NewJob
 from memos_engine.schedule.promotion import (
@@ -39,8 +39,8 @@ __all__ = ["BUILDS_MAX", "TOKENS_MAX", "TOKENS_MIN", "look", "machine_of", "prom
 
 TOKENS_MIN = 64
 """A shorter passage is read faster than it is moved and corrected."""
-TOKENS_MAX = 4_096
-"""A longer item stays text: its block alone would take a large part of most budgets."""
+TOKENS_MAX = 3_840
+"""A longer item stays text: it would not fit into a chat's usual budgets, passages included."""
 BUILDS_MAX = 8
 """Blocks made in one go; a job that has more to do is followed by another."""
 _HOT_MAX = 256
@@ -198,11 +198,11 @@ def _dropped(activation: ActivationShelf, decision: Decision, standing: list[Sta
 
 
 def _built(activation: ActivationShelf, model: LocalModel, decision: Decision) -> list[BlockEvent]:
-    """Make a block; nothing when its items were changed or put in another meanwhile, or its place was taken."""
+    """Make a block; nothing when its items were changed, hidden, erased or taken meanwhile, or there is no room."""
     if activation.covering(model.key.digest, decision.items):
         return []
     try:
         info = activation.build(model, decision.items, reason=decision.reason)
-    except (BadLimit, Conflict):
+    except (BadInput, Conflict, ItemNotFound):  # what was decided no longer fits: the next look decides anew
         return []
     return [BlockEvent(info.made_at, "promote", info.id, decision.reason, info.tokens, info.bytes)]

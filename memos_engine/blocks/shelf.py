@@ -20,13 +20,15 @@ from memos_engine.activation.manifest import Miss
 from memos_engine.activation.prefixes import Prefixes, prefix_salt
 from memos_engine.blocks.building import build_block
 from memos_engine.blocks.standing import is_fresh
-from memos_engine.errors import NotFound, StoreError
+from memos_engine.errors import MemosError, NotFound, StoreError
 from memos_engine.items import ActivationStats, BlockEvent, BlockInfo, BlockOp, KVBudgets
-from memos_engine.store.block_files import block_path
+from memos_engine.store.block_files import block_path, seal_of
 from memos_engine.store.block_rows import StoredBlock
 from memos_engine.store.moments import micros
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from memos_engine.activation.tiers import Tiers
     from memos_engine.activation.values import KVBlock
     from memos_engine.models.local import LocalModel
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from memos_engine.store.writing import CubeWriter
 
 FRESH_MAX = 10_000
-"""Blocks of which it is remembered that they hold what their items say."""
+"""Blocks of which it is remembered that they hold what their items say, and that their files are what was written."""
 _PASSING = frozenset({"unreadable", "newer", "other_model", "slow"})
 """Misses for which a block is not to blame, or not ours to judge: it stays."""
 
@@ -59,6 +61,8 @@ class ActivationShelf:
         self._hits = 0
         self._misses: Counter[str] = Counter()
         self._fresh: dict[str, tuple[int, ...]] = {}
+        self._sealed: dict[str, tuple[int, ...]] = {}
+        self._followed: tuple[int, int] | None = None
 
     @property
     def cube(self) -> str:
@@ -67,8 +71,34 @@ class ActivationShelf:
 
     @property
     def prefixes(self) -> Prefixes:
-        """Conversations that were read before, of all cubes: only with `salt` is one found."""
-        return self.tiers.prefixes
+        """Conversations that were read before, of all cubes: only with `salt` is one found.
+
+        Those of this cube are let go first where anything of it was erased since, by whatever process.
+        """
+        prefixes = self.tiers.prefixes
+        try:
+            self._follow(prefixes)
+        except MemosError as exc:  # nobody can say that nothing was erased
+            prefixes.drop_cube(self.cube)
+            _log.warning(
+                "conversations that were read before are read again",
+                extra={"action": "chat", "cube": self.cube, "error": str(exc)},
+            )
+        return prefixes
+
+    def _follow(self, prefixes: Prefixes) -> None:
+        """Let go of the conversations of this cube if an item was erased since this was asked last."""
+        state = self.text.file.data_version()
+        if state == self._followed:
+            return
+        since = prefixes.seen(self.cube)
+        with self.text.file.read() as reader:
+            revision = reader.revision()
+            erased = since is not None and reader.erased_since(since)
+        if erased:
+            prefixes.drop_cube(self.cube)
+        prefixes.see(self.cube, revision)
+        self._followed = state
 
     def salt(self, principal: str) -> str:
         """What a principal's conversations in this cube are kept under."""
@@ -122,6 +152,9 @@ class ActivationShelf:
         """Those of the blocks that are there, and which of them are stale; what is gone leaves memory too."""
         now = self._now()
         held = self.tiers.held(self.cube)
+        for known in (self._fresh, self._sealed):
+            if len(known) > FRESH_MAX:
+                known.clear()
         with self.text.file.read() as reader:
             stored = reader.blocks_by_id(ids, now)
             stale = {id_ for id_, block in stored.items() if not is_fresh(reader, block, now, self._fresh)}
@@ -151,11 +184,31 @@ class ActivationShelf:
         if _load_s(info, model) > _read_s(info, model):
             return Miss("slow", "this machine reads its text faster than its file")
         bound = Bound(self.cube, info.id, block.digest)
-        read = folder.load(block_path(self.text.file.folder, info.id), model, bound)
+        path = block_path(self.text.file.folder, info.id)
+        read = folder.load(path, model, bound)
         if isinstance(read, Miss):
             return read
+        unlike = self._unlike(path, block)
+        if unlike is not None:
+            return unlike
         saved_s = _load_s(info, model)
         return self.tiers.put(self.cube, info.id, read, model.device, saved_s=saved_s, pinned=info.pinned)
+
+    def _unlike(self, path: Path, block: StoredBlock) -> Miss | None:
+        """Why a file is not what its row says; one that was is not read again while it is the same."""
+        try:
+            found = path.stat()
+            state = found.st_ino, found.st_size, found.st_mtime_ns
+            if self._sealed.get(block.info.id) == state:
+                return None
+            if seal_of(path) != block.seal:
+                return Miss("damaged", "it is not what was written")
+        except FileNotFoundError:
+            return Miss("absent", "there is no such file")
+        except OSError as exc:
+            return Miss("unreadable", str(exc))
+        self._sealed[block.info.id] = state
+        return None
 
     def _clear(self, misses: dict[str, Miss]) -> None:
         """Take away what is stale or damaged; where that fails it stays a miss, and the text is read all the same."""
@@ -188,6 +241,7 @@ class ActivationShelf:
         reason: str,
         pinned: bool = False,
         scheme: Scheme = "int8",
+        uses: float = 0.0,
     ) -> BlockInfo:
         """Encode items in a row as a passage, durable when it returns; what is there already is returned as it is.
 
@@ -197,6 +251,7 @@ class ActivationShelf:
             reason: Why, for the log.
             pinned: The block stays when space is wanted.
             scheme: How its numbers are stored.
+            uses: So many are expected beside those that were counted.
 
         Raises:
             ItemNotFound: one is not in this cube.
@@ -216,6 +271,7 @@ class ActivationShelf:
                 pinned=pinned,
                 scheme=scheme,
                 budget_bytes=self.budgets.disk_bytes,
+                uses=uses,
             )
         if pinned and not info.pinned:
             self.pin(info.id, pinned=True)
@@ -226,7 +282,9 @@ class ActivationShelf:
         """Take blocks away, with their files; return the ids of those that were there."""
         if not ids:
             return []
-        return self.text.file.touch(lambda writer: writer.drop_blocks(ids, op=op, reason=reason))
+        dropped = self.text.file.touch(lambda writer: writer.drop_blocks(ids, op=op, reason=reason))
+        self._let_go(set(dropped))
+        return dropped
 
     def pin(self, id_: str, *, pinned: bool) -> None:
         """Keep a block when space is wanted, or let it leave.
@@ -265,6 +323,7 @@ class ActivationShelf:
             self.tiers.drop(self.cube, ids)
             for id_ in ids:
                 self._fresh.pop(id_, None)
+                self._sealed.pop(id_, None)
 
     def _now(self) -> int:
         return micros(self.text.clock())

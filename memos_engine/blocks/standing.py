@@ -16,8 +16,11 @@ __all__ = ["for_all", "is_fresh"]
 
 
 def for_all(reader: BlockQuestions, ids: Sequence[str], now: int) -> list[tuple[int, MemoryItem]] | None:
-    """The items of these ids with their refs, in order; None where one is gone, not live, or not for everyone."""
-    found = reader.items_by_id(ids)
+    """The items of these ids with their refs, in order; None where one is not for everyone.
+
+    That is one that is gone or not live, that some may not see, or that was kept out of search.
+    """
+    found = reader.items_by_id(ids, indexed=True)
     if len(found) < len(ids) or not all(is_for_all(item, now) for _, item in found.values()):
         return None
     return [found[id_] for id_ in ids]

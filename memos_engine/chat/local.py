@@ -34,6 +34,8 @@ _Going: TypeAlias = Generator[str, None, Generation]
 
 _WORTH_TOKENS = 32
 """So many new tokens of a conversation are worth a forward of their own, to be kept for the next turn."""
+_ANSWER_PART = 2
+"""One part in so many of what the conversation leaves is enough room for any answer."""
 _JOIN_TOKENS = 8
 """Texts that are encoded one by one may cost a few tokens more than together."""
 
@@ -104,7 +106,8 @@ class LocalSpeaker:
                 f"this conversation is {taken:,} tokens and the model reads {limit:,}, its answer included: leave out "
                 "the oldest messages, they are remembered where they were captured"
             )
-        return limit - taken - answer_tokens - _JOIN_TOKENS
+        kept = min(answer_tokens, (limit - taken) // _ANSWER_PART)  # an answer ends at the context anyway
+        return limit - taken - kept - _JOIN_TOKENS
 
     def blocks(self, item_ids: Sequence[str]) -> Sequence[BlockInfo]:
         """Blocks of this model that hold some of the items."""

@@ -1,7 +1,8 @@
 """Which memories stand in a prompt, within a token budget: passages that have blocks, and lines. Pure.
 
-Recall has chosen and ordered the hits. One that a block holds brings the whole passage, which is paid for
-once; any other its own line. What stands there already, word for word, is not said twice.
+Recall has chosen and ordered the hits: each has its line, whether there are blocks or not. A block puts its
+whole passage in the place of the lines it holds; the neighbours it brings cost little, and push nothing out.
+What stands there already, word for word, is not said twice.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from memos_engine.ports import CountTokens
 from memos_engine.recall.context import CLIPPED
 from memos_engine.recall.passages import Passage, passage_of
 
-__all__ = ["Held", "chosen_parts", "lines_of", "usable"]
+__all__ = ["WITH_BLOCKS", "Held", "chosen_parts", "lines_of", "usable"]
 
+WITH_BLOCKS = 2
+"""Budgets that memories may take where passages stand: what comes with a block is not read as text."""
 _CLIP_ROUNDS = 24
 """Halvings: enough for the longest text."""
 
@@ -50,26 +53,15 @@ def usable(blocks: Sequence[BlockInfo], hits: Sequence[MemoryItem], *, restricte
 
 @dataclass(slots=True)
 class _Sheet:
-    """What is chosen so far, and what it costs."""
+    """Lines that are chosen so far, and what they cost."""
 
     budget: int
     count: CountTokens
     spent: int
-    blocks: list[Held] = field(default_factory=list)
     single: list[MemoryItem] = field(default_factory=list)
     there: set[str] = field(default_factory=set)
     """Lines under their dates."""
     dates: set[str] = field(default_factory=set)
-    """Date lines of single items."""
-
-    def take_block(self, held: Held) -> bool:
-        """Take a whole passage, if it fits."""
-        if self.spent + held.info.tokens > self.budget:
-            return False
-        self.spent += held.info.tokens
-        self.blocks.append(held)
-        self.there.update(lines_of(held.passage))
-        return True
 
     def take_line(self, item: MemoryItem, *, apart: bool) -> None:
         """Take one item's own line, if it fits and does not stand there yet."""
@@ -91,50 +83,74 @@ def chosen_parts(
     budget_tokens: int,
     count_tokens: CountTokens,
     *,
+    room_tokens: int | None = None,
     apart: bool = False,
 ) -> tuple[Part, ...]:
-    """The parts of a prompt's memories; with their delimiters they never cost more than the budget.
+    """The parts of a prompt's memories: the lines that stand there without blocks, some of them within passages.
 
     Args:
         hits: Best first.
         held: Blocks that may be used, each with its passage.
-        budget_tokens: For all of it.
+        budget_tokens: For all lines, with the delimiters.
         count_tokens: Tokens of a text for the model that will read it.
+        room_tokens: What passages and lines together may take; at most WITH_BLOCKS budgets, whatever is told.
         apart: Each item is a part by itself, in order of id; else lines stand in order of time, as one part.
     """
     if not hits:
         return ()
     frame = count_tokens(OPENING) + count_tokens(CLOSING)
+    limit = (
+        WITH_BLOCKS * budget_tokens if room_tokens is None else min(WITH_BLOCKS * budget_tokens, room_tokens)
+    )
     sheet = _Sheet(budget_tokens, count_tokens, frame)
-    block_of = {item: each for each in held for item in each.info.items}
-    inside: set[str] = set()
     for hit in hits:
+        sheet.take_line(hit, apart=apart)
+    single = _fitting(sheet.single, budget_tokens - frame, count_tokens, apart=apart)
+    if not single:
+        clipped = _clipped(hits[0], budget_tokens - frame, count_tokens)
+        whole = next((each for each in held if hits[0].id in each.info.items), None)
+        return (_part(whole),) if clipped and whole and whole.info.tokens <= limit - frame else clipped
+    blocks, single = _with_passages(single, held, limit - frame, count_tokens, apart=apart)
+    return (*map(_part, blocks), *(_lines(single, apart=apart) if single else ()))
+
+
+def _fitting(
+    single: Sequence[MemoryItem], room: int, count_tokens: CountTokens, *, apart: bool
+) -> list[MemoryItem]:
+    """As many as fit together: counted one by one they may, rarely, cost less."""
+    kept = list(single)
+    while kept and _cost(kept, count_tokens, apart=apart) > room:
+        kept.pop()
+    return kept
+
+
+def _with_passages(
+    single: list[MemoryItem], held: Sequence[Held], room: int, count_tokens: CountTokens, *, apart: bool
+) -> tuple[list[Held], list[MemoryItem]]:
+    """Passages in place of the lines that they hold, as far as there is room; in the order they were made."""
+    block_of = {item: each for each in held for item in each.info.items}
+    chosen: list[Held] = []
+    for hit in single:
         block = block_of.get(hit.id)
-        if block is not None and (block.info.id in inside or sheet.take_block(block)):
-            inside.add(block.info.id)
-        else:
-            sheet.take_line(hit, apart=apart)
-    if not sheet.blocks and not sheet.single:
-        return _clipped(hits[0], budget_tokens - frame, count_tokens)
-    return _laid_out(sheet, apart=apart)
+        if block is None or block in chosen:
+            continue
+        rest = _not_said(single, [*chosen, block])
+        cost = sum(each.info.tokens for each in (*chosen, block))
+        if cost + _cost(rest, count_tokens, apart=apart) <= room:
+            chosen.append(block)
+    return sorted(chosen, key=lambda each: (each.info.made_at, each.info.id)), _not_said(single, chosen)
 
 
-def _laid_out(sheet: _Sheet, *, apart: bool) -> tuple[Part, ...]:
-    """Blocks in the order they were made, which stays; then what else there is, as far as the budget holds it."""
-    blocks = sorted(sheet.blocks, key=lambda held: (held.info.made_at, held.info.id))
-    parts = [Part(held.passage.text, held.info.items, held.info.id) for held in blocks]
-    room = sheet.budget - sheet.count(OPENING) - sheet.count(CLOSING) - sum(b.info.tokens for b in blocks)
-    single = _not_said(sheet.single, blocks)
-    while single:
-        lines = _lines(single, apart=apart)
-        if sum(sheet.count(part.text) for part in lines) <= room:
-            return (*parts, *lines)
-        single.pop()  # counted one by one they may, rarely, cost less than together
-    return tuple(parts)
+def _part(held: Held) -> Part:
+    return Part(held.passage.text, held.info.items, held.info.id)
+
+
+def _cost(single: Sequence[MemoryItem], count_tokens: CountTokens, *, apart: bool) -> int:
+    return sum(count_tokens(part.text) for part in _lines(single, apart=apart)) if single else 0
 
 
 def _not_said(single: Sequence[MemoryItem], blocks: Sequence[Held]) -> list[MemoryItem]:
-    """Items whose line stands in none of the passages, some of which were chosen after them."""
+    """Items whose line stands in none of the passages."""
     there = {line for held in blocks for line in lines_of(held.passage)}
     return [item for item in single if passage_of([item]).text not in there]
 

@@ -7,6 +7,7 @@ speaker. Nothing is kept before something was said, and no lock is held while th
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from memos_engine.chat.conversation import Conversation
 from memos_engine.chat.parts import Held, chosen_parts, usable
 from memos_engine.chat.prompt import Part, Prompt, Said, Saying, Speaker
+from memos_engine.errors import StoreError
 from memos_engine.intake import capture
 from memos_engine.items import CaptureResult, ChatAnswer, Filter, MemoryItem, Message, Right
 from memos_engine.ports import Clock
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from memos_engine.store.rows import View
 
 __all__ = ["Place", "Recollection", "Request", "Turn", "recollected"]
+
+_log = logging.getLogger(__name__)
 
 UsesOf = Callable[[Sequence[str], Sequence[str]], None]
 """Counts a use of blocks and of items, by id."""
@@ -93,17 +97,18 @@ def recollected(shelf: TextShelf, actor: Actor, request: Request, speaker: Speak
         shelf, [talk.query], actor, Asked(budget, count, request.min_score), wanted=request.wanted
     )
     hits = [hit.item for hit in context.hits if not _in_conversation(hit.item, request)]
-    held = _held(shelf, actor.view, speaker, hits, restricted=request.wanted != Filter())
+    held: list[Held] = []
+    if request.how.policy != "full":
+        held = _held(shelf, actor.view, speaker, hits, restricted=request.wanted != Filter())
 
     def choose(held: Sequence[Held]) -> tuple[Part, ...]:
-        return chosen_parts(hits, held, budget, count, apart=speaker.apart)
+        return chosen_parts(hits, held, budget, count, room_tokens=room, apart=speaker.apart)
 
     parts = choose(held)
     chosen = {part.block for part in parts}
     asked = [each.info for each in held if each.info.id in chosen]
-    full = request.how.policy == "full"  # the same prompt, and no block is read
-    ready = speaker.fetch(asked) if asked and not full else ()
-    if len(ready) < len(asked) and not full:  # those that are lost, and those that did not fit, are text
+    ready = speaker.fetch(asked) if asked else ()
+    if len(ready) < len(asked):  # those that are lost, and those that did not fit, are read as text
         parts = choose([each for each in held if each.info.id in ready])
     prompt = Prompt(talk.before, parts, talk.question)
     there = {item for part in parts for item in part.items}
@@ -182,10 +187,13 @@ class Turn:
 
         Raises:
             AccessDenied: the right to write was taken back meanwhile.
-            StoreError: nothing was captured, or uses could not be counted.
+            StoreError: nothing was captured.
         """
         captured = self._captured(said) if self._request.captures else None
-        self._uses(self.recollection.blocks, self.recollection.hits)
+        try:
+            self._uses(self.recollection.blocks, self.recollection.hits)
+        except StoreError as exc:  # the turn is kept, and a count is not worth an answer
+            _log.warning("uses were not counted", extra={"action": "chat", "error": str(exc)})
         return ChatAnswer(
             text=said.text,
             finish=said.finish,

@@ -125,7 +125,8 @@ class Erased:
     purged: bool = False
     """The bytes have left the disk too. False: a long read holds the write-ahead log, and a later checkpoint does it;
     or an index holds a vector, and the next job renews it; or a system keeps the file of a block while it is in use,
-    and the next forget, or the next opening of the cube, removes it."""
+    and the next forget, or the next opening of the cube, removes it; or a file that no row knows lies among those
+    of blocks, or their folder cannot be read: `check` tells of it once it is a minute old."""
 
 
 @dataclass(frozen=True, slots=True)

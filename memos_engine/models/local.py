@@ -18,10 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from memos_engine.errors import BadInput
 from memos_engine.models.local_card import model_key
-from memos_engine.models.local_chat import PLAIN_STOPS, halves, has_template, plain_text, rendered
+from memos_engine.models.local_chat import PLAIN_STOPS, has_template
 from memos_engine.models.local_decoding import Decoding
 from memos_engine.models.local_load import adapted, from_files, from_object
 from memos_engine.models.local_network import Network
+from memos_engine.models.local_prompt import Prompts
 from memos_engine.models.local_rates import measured
 from memos_engine.models.local_reading import Reading
 from memos_engine.models.local_sampling import Sampler, Sampling
@@ -74,14 +75,18 @@ class LocalModel:
         licence: str | None = None,
     ) -> None:
         if isinstance(model, (str, Path)):
-            place = torch.device(device or _best_device())
+            place = _device(device) or torch.device(_best_device())
             loaded = from_files(model, place, _dtype(dtype, place))
         elif isinstance(model, PreTrainedModel):
             if dtype is not None and _named(dtype) != model.dtype:
                 raise BadInput(f"dtype={dtype!r} is for files; this model in memory is {model.dtype}.")
-            loaded = from_object(model, tokenizer, device)
+            loaded = from_object(model, tokenizer, _device(device))
         else:
             raise BadInput(f"model is {model!r}: hand over a folder, a name, or a transformers model.")
+        if tokenizer is not None and not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise BadInput(
+                f"tokenizer is a {type(tokenizer).__name__}: hand over AutoTokenizer.from_pretrained(folder)"
+            )
         if tokenizer is not None:
             loaded = replace(loaded, tokenizer=tokenizer)
         self._adapter: str | None = None
@@ -143,6 +148,11 @@ class LocalModel:
             special: With what the tokenizer puts around a text, such as BOS.
             plain: The names of special tokens in it are text like any other: for text that is data.
         """
+        if plain and not special:
+            return self._prompts.data(text)
+        return self._encoded(text, special=special, plain=plain)
+
+    def _encoded(self, text: str, *, special: bool = False, plain: bool = False) -> tuple[int, ...]:
         clean = text.encode("utf-8", "replace").decode("utf-8")
         with self._encoding:
             found = self.tokenizer(
@@ -150,8 +160,14 @@ class LocalModel:
             )["input_ids"]
         return tuple(found)
 
+    @cached_property
+    def _prompts(self) -> Prompts:
+        return Prompts(self.tokenizer, self._encoded)
+
     def encode_chat(self, messages: Sequence[ChatMessage], *, generate: bool = True) -> tuple[int, ...]:
         """Return the tokens of a conversation in the model's own template.
+
+        Names of special tokens in what messages say are read as text, here and in all that follows.
 
         Args:
             generate: With the header of the answer that is to come.
@@ -161,7 +177,7 @@ class LocalModel:
         """
         if not has_template(self.tokenizer):
             raise BadInput("This model has no chat template: use an instruct model, or encode() a text.")
-        return self.encode(rendered(self.tokenizer, messages, generate=generate))
+        return self._prompts.whole(messages, generate=generate)
 
     def chat_ids(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """Return the tokens of a conversation with the header of the answer to come.
@@ -171,9 +187,7 @@ class LocalModel:
         Raises:
             BadInput: The template refuses these messages.
         """
-        if has_template(self.tokenizer):
-            return self.encode_chat(messages)
-        return (*self._bos, *self.encode(plain_text(messages)))
+        return self._prompts.whole(messages)
 
     def chat_parts(
         self, messages: Sequence[ChatMessage], question: str
@@ -189,20 +203,12 @@ class LocalModel:
         Raises:
             BadInput: The template refuses these messages, or does not show the last one once, as it is.
         """
-        before, after = halves(self.tokenizer, messages, question)
-        start = () if has_template(self.tokenizer) else self._bos
-        return (*start, *self.encode(before)), self.encode(after)
+        return self._prompts.parts(messages, question)
 
     @property
     def chat_stops(self) -> tuple[str, ...]:
         """Strings that end an answer beside the model's own tokens; none where it has a template."""
         return () if has_template(self.tokenizer) else PLAIN_STOPS
-
-    @cached_property
-    def _bos(self) -> tuple[int, ...]:
-        """What the tokenizer puts before a text, if anything."""
-        around = self.encode("", special=True)
-        return around[:1] if around[:1] == (self.tokenizer.bos_token_id,) else ()
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Return the text of tokens.
@@ -360,6 +366,14 @@ def _from(layer: LayerKV, start: int) -> LayerKV:
         layer.keys[:, start:].clone(memory_format=torch.contiguous_format),
         layer.values[:, start:].clone(memory_format=torch.contiguous_format),
     )
+
+
+def _device(name: str | None) -> torch.device | None:
+    try:
+        return None if name is None else torch.device(name)
+    except (RuntimeError, TypeError) as exc:
+        reason = str(exc).partition("\n")[0]
+        raise BadInput(f"device={name!r} is none ({reason}): take 'cpu', 'cuda', 'cuda:1' or 'mps'.") from exc
 
 
 def _best_device() -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from memos_engine.errors import BadInput
 from memos_engine.ports import ChatMessage
 
-__all__ = ["PLAIN_STOPS", "halves", "has_template", "plain_text", "rendered"]
+__all__ = ["PLAIN_STOPS", "halves", "has_template", "plain_text", "rendered", "unused"]
 
 PLAIN_STOPS = ("\nuser:", "\nassistant:", "\nsystem:")
 """Where an answer ends that a model without a template gives: it would go on with the conversation by itself."""
@@ -56,7 +56,7 @@ def halves(
     Raises:
         BadInput: The template refuses these messages, or has no such place.
     """
-    mark = _mark(messages, question)
+    mark = unused("memoriesgohere", [question, *(message.content for message in messages)])
     marked = (*messages, ChatMessage("user", f"{mark}{question}"))
     text = rendered(tokenizer, marked) if has_template(tokenizer) else plain_text(marked)
     if text.count(mark) != 1:
@@ -68,10 +68,9 @@ def halves(
     return before, after
 
 
-def _mark(messages: Sequence[ChatMessage], question: str) -> str:
-    """Letters and digits that stand in none of the texts: no template takes them for anything of its own."""
-    texts = [question, *(message.content for message in messages)]
+def unused(word: str, texts: Sequence[str]) -> str:
+    """Return letters and digits that stand in none of the texts: no template takes them for anything of its own."""
     number = 0
-    while any(f"memoriesgohere{number}x" in text for text in texts):
+    while any(f"{word}{number}x" in text for text in texts):
         number += 1
-    return f"memoriesgohere{number}x"
+    return f"{word}{number}x"

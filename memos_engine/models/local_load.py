@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from memos_engine.errors import ModelUnavailable
+from memos_engine.errors import BadInput, ModelUnavailable
 from memos_engine.models.hub import Hub, no_progress_bar
 from memos_engine.models.local_card import digest_of_files, digest_of_tensors
 from memos_engine.models.local_licence import LICENCE_FILES, licence_of
@@ -77,21 +77,42 @@ def from_files(model: str | Path, device: torch.device, dtype: torch.dtype | Non
         options["gguf_file"] = weights[0].name
     try:
         with no_progress_bar(transformers.logging):
-            module = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype or "auto", use_safetensors=True, **options
+            module, told = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except Exception as exc:  # readers of files raise what they like; all is translated, none swallowed
         reason = str(exc).strip().partition("\n")[0]
         raise _HUB.unavailable(model, f"transformers cannot load it ({reason})") from exc
-    return Loaded(module.to(device), tokenizer, lambda: digest_of_files(weights), licence_of(folder))
+    if missing := sorted(told["missing_keys"]):
+        raise _HUB.unavailable(
+            model,
+            f"{len(missing)} of its weights are not in its files, such as {missing[0]!r}: it is no causal language "
+            "model, or not whole",
+        )
+    return Loaded(_placed(module, device), tokenizer, lambda: digest_of_files(weights), licence_of(folder))
+
+
+def _placed(module: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """Bring a model to a device.
+
+    Raises:
+        BadInput: There is no such device here, or too little memory on it.
+    """
+    try:
+        return module.to(device)
+    except (AssertionError, RuntimeError) as exc:  # the first is what torch says without CUDA
+        reason = str(exc).strip().partition("\n")[0]
+        raise BadInput(
+            f"device={str(device)!r} cannot hold the model ({reason}): take another, such as 'cpu'."
+        ) from exc
 
 
 def from_object(
-    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, device: str | None
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, device: torch.device | None
 ) -> Loaded:
     """Take a model that is in memory, where it is unless a device is named."""
-    placed = module if device is None else module.to(torch.device(device))
+    placed = module if device is None else _placed(module, device)
     return Loaded(placed, tokenizer, lambda: digest_of_tensors(placed))
 
 

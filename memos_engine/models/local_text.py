@@ -1,5 +1,7 @@
 """Tokens to pieces of text while they come: never half a character, never a part of a stop string.
 
+What no message may hold, a NUL or half of a surrogate pair, is shown as U+FFFD.
+
 It knows no model; `decode` is the tokenizer's.
 """
 
@@ -41,7 +43,7 @@ class Pieces:
         if text.endswith(_HALF):
             return ""
         self._shown_from, self._new_from = self._new_from, len(self._ids)
-        return self._certain(text[len(old) :])
+        return _storable(self._certain(text[len(old) :]))
 
     def rest(self) -> str:
         """Return what was held back, now that no token follows."""
@@ -52,7 +54,7 @@ class Pieces:
         self._shown_from = self._new_from = len(self._ids)
         certain = self._certain(text[len(old) :])
         held, self._held = self._held, ""
-        return certain + held
+        return _storable(certain + held)
 
     def _certain(self, text: str) -> str:
         """Return the text up to the first stop string, or up to what may become one."""
@@ -64,6 +66,11 @@ class Pieces:
         keep = max((_begun(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+
+def _storable(text: str) -> str:
+    """Return the text as a message can hold it."""
+    return text.replace("\0", _HALF).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _begun(text: str, stop: str) -> int:

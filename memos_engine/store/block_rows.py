@@ -86,21 +86,27 @@ class BlockQuestions(Questions):
                 items[b].append((n, item))
         return [_stored(row, items[row[0]], now) for row in rows]
 
-    def items_by_id(self, ids: Sequence[str]) -> dict[str, tuple[int, MemoryItem]]:
-        """Refs and items, of any state, whoever may see them."""
+    def items_by_id(self, ids: Sequence[str], *, indexed: bool = False) -> dict[str, tuple[int, MemoryItem]]:
+        """Refs and items, of any state, whoever may see them; `indexed`: only those that search can find."""
+        wanted = " AND i.indexed = 1" if indexed else ""
         return {
             row[1]: (row[0], to_item(self.cube, row[1:]))
             for part in chunks(ids)
-            for row in self.rows(f"{SELECT_ITEM} WHERE i.id IN ({marks(part)})", part)
+            for row in self.rows(f"{SELECT_ITEM} WHERE i.id IN ({marks(part)}){wanted}", part)
         }
 
     def gone_blocks(self) -> list[str]:
         """Ids of blocks that are no more and whose files may still be there."""
         return [row[0] for row in self.rows("SELECT id FROM gone_blocks ORDER BY id")]
 
-    def block_ids(self) -> set[str]:
-        """Ids of all blocks."""
-        return {row[0] for row in self.rows("SELECT id FROM blocks")}
+    def known_blocks(self) -> set[str]:
+        """Ids of all blocks, those that are gone and whose files may still be there included."""
+        return {row[0] for row in self.rows("SELECT id FROM blocks UNION SELECT id FROM gone_blocks")}
+
+    def erased_since(self, revision: int) -> bool:
+        """Whether an item was erased after this change of the cube."""
+        sql = "SELECT EXISTS (SELECT 1 FROM changes WHERE seq > ? AND op = 'erase')"
+        return bool(self.rows(sql, [revision])[0][0])
 
     def blocks_among(self, ids: Sequence[str]) -> set[str]:
         """Which of `ids` are there."""
@@ -161,12 +167,15 @@ class BlockQuestions(Questions):
         return (rows[0][0], rows[0][1]) if rows else (0, 0.0)
 
     def unfit_blocks(self, now: int) -> list[str]:
-        """Ids of blocks with an item that is no longer live, or not for all: its time may end without a write."""
+        """Ids of blocks with an item that is no longer live, or not for all, or that search cannot find.
+
+        Its time may end without a write.
+        """
         live = f"i.state IN ({marks(LIVE)}) AND i.visibility = 'cube'"
         lasting = "(i.expires_at IS NULL OR i.expires_at > ? OR i.state = 'frozen')"
         rows = self.rows(
             "SELECT id FROM blocks WHERE b IN (SELECT p.block FROM block_items p JOIN items i ON i.n = p.item"
-            f" WHERE NOT ({live} AND {lasting})) ORDER BY b",
+            f" WHERE NOT ({live} AND {lasting} AND i.indexed = 1)) ORDER BY b",
             [*LIVE, now],
         )
         return [row[0] for row in rows]

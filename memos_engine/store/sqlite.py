@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from memos_engine.errors import StoreError
 from memos_engine.items import Json
 from memos_engine.ports import Clock
-from memos_engine.store.block_files import KV, remove_blocks, remove_strays
+from memos_engine.store.block_files import COMMITTING_S, KV, Stray, remove_blocks, remove_strays, strays
 from memos_engine.store.database import Connection, Database
 from memos_engine.store.reading import CubeReader
 from memos_engine.store.rows import dumps, to_micros
@@ -108,27 +108,49 @@ class CubeFile:
         result = self._database.write(touched)
         if gone or erased:
             self.on_gone(gone, erased)
-        if gone:
-            self._remove_gone()
+        if gone or erased:
+            self._remove_gone(unknown=erased)
         return result
 
     def sweep_blocks(self) -> None:
         """Remove the files of blocks that are gone, and what a kill left behind, as far as that can be done now."""
         if (self.folder / KV).is_dir():
-            self._remove_gone(strays=True)
+            self._remove_gone(unknown=True)
 
-    def _remove_gone(self, *, strays: bool = False) -> None:
-        """Blocks are gone by their commit: what keeps a file only delays its removal, and fails no write."""
+    def stray_blocks(self, *, older_s: float = COMMITTING_S) -> list[Stray]:
+        """What lies among the files of blocks, is older than so many seconds, and no row knows.
+
+        Raises:
+            OSError: the folder cannot be listed; a StoreError where it is the database.
+        """
+        with self.read() as reader:
+            known = reader.known_blocks()
+        return strays(self.folder, known, older_s=older_s)
+
+    def has_strays(self) -> bool:
+        """Whether a file that no row knows, of any age, may hold what items said; so it may where none can look."""
+        try:
+            return bool(self.stray_blocks(older_s=-math.inf))
+        except OSError:  # the answer tells of it, and so does `check`
+            return True
+
+    def _remove_gone(self, *, unknown: bool) -> None:
+        """Blocks are gone by their commit: what keeps a file only delays its removal, and fails no write.
+
+        Args:
+            unknown: Also what a kill left, and no row knows.
+        """
         try:
             with self.read() as reader:
                 gone = reader.gone_blocks()
-                known = reader.block_ids().union(gone) if strays else set()
-            if strays:
-                remove_strays(self.folder, known)
             removed = remove_blocks(self.folder, gone)
             if removed:
                 self.touch(lambda writer: writer.forget_gone(removed))
-        except StoreError as exc:
+            if (
+                unknown and self.stray_blocks()
+            ):  # within a transaction: a build looks for its file within its own
+                self.touch(lambda writer: remove_strays(self.folder, writer.known_blocks()))
+        except OSError as exc:  # of the folder, or a StoreError
             _log.warning(
                 "files of blocks that are gone may still be there",
                 extra={"action": "sweep", "cube": self.cube, "error": str(exc)},

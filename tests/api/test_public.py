@@ -80,6 +80,16 @@ def test_opening_the_door_loads_no_vendor() -> None:
     assert run(f"import memos_adapters.hooks; {loaded}") == []
 
 
+def test_a_local_model_without_torch_says_what_to_install() -> None:
+    """Where the extra is missing, the name is there, and asking for it tells how to get it."""
+    told = run(
+        "import json, sys; sys.modules['torch'] = None\n"
+        "try:\n    from memos_engine import LocalModel\n"
+        "except ImportError as exc:\n    print(json.dumps([str(exc)]))"
+    )
+    assert told == ["LocalModel needs torch, which is not installed: pip install 'memos-adapters[local]'"]
+
+
 def test_a_small_cube_loads_no_vendor(tmp_path: Path) -> None:
     """What text memory does with a small cube, whatever budgets blocks have, needs neither torch nor Chroma."""
     code = (

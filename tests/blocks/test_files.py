@@ -13,7 +13,7 @@ import pytest
 
 from memos_engine import MemCube, MemOS
 from memos_engine.blocks.shelf import ActivationShelf
-from memos_engine.store.block_files import COMMITTING_S, STRAY_S
+from memos_engine.store.block_files import COMMITTING_S
 from memos_engine.testing.fakes import HashEmbedder
 from tests.blocks.hot import PacedModel
 from tests.blocks.kept import file_of, files, said
@@ -78,12 +78,12 @@ def test_what_a_kill_left_is_swept_when_the_cube_is_opened(
 ) -> None:
     """Old files that no row knows go, finished or not; young ones, blocks and foreign files stay."""
     info = shelf.build(model, said(cube), reason="a test")
-    aged(file_of(shelf, info.id), 3 * STRAY_S)
+    aged(file_of(shelf, info.id), 3 * COMMITTING_S)
     for name in ("old.safetensors", ".old.safetensors.x1.tmp"):
-        stray(shelf, name, STRAY_S + 60)
+        stray(shelf, name, COMMITTING_S + 60)
     for name in ("young.safetensors", ".young.safetensors.x1.tmp"):
-        stray(shelf, name, STRAY_S - 60)
-    stray(shelf, "notes.txt", 9 * STRAY_S)
+        stray(shelf, name, 0)
+    stray(shelf, "notes.txt", 9 * COMMITTING_S)
     with reopened(tmp_path) as memos:
         again = memos._host.activation(memos.cube("alice").id)
         assert files(again) == sorted(
@@ -197,7 +197,7 @@ with MemOS.open({str(tmp_path / "r")!r}, embedder=HashEmbedder(), background=Fal
     assert "pip install 'memos-adapters[local]'" in done.stdout
 
 
-@pytest.mark.parametrize("age_s", [0.0, 2 * STRAY_S])
+@pytest.mark.parametrize("age_s", [0.0, 2 * COMMITTING_S])
 def test_a_link_out_of_the_folder_is_not_followed(
     tmp_path: Path, cube: MemCube, shelf: ActivationShelf, age_s: float
 ) -> None:

@@ -380,6 +380,62 @@ def test_what_changes_meanwhile_is_passed_over(
     assert one[5] in covered(shelf)
 
 
+@pytest.mark.parametrize("change", ["forget", "hide", "end"])
+def test_what_is_gone_or_hidden_meanwhile_is_passed_over(
+    shelf: ActivationShelf, cube: MemCube, clock: FrozenClock, model: PacedModel, change: str
+) -> None:
+    """A memory that somebody takes away between the decision and the block makes no error, and the next is made."""
+    first, second = talk(cube, clock, thread="one"), talk(cube, clock, thread="two")
+    clock.advance(DAY)
+    use(shelf, [first[5]], times=5)
+    use(shelf, [second[5]], times=4)
+    beats: list[int] = []
+
+    def somebody() -> None:
+        beats.append(1)
+        if len(beats) > 1:
+            return
+        if change == "forget":
+            cube.forget(first[5])
+        elif change == "hide":
+            cube.update(first[5], visibility="private")
+        else:
+            cube.update(first[5], state="archived")
+
+    events = promote(shelf, model, somebody)
+    assert len(beats) == 2
+    assert [event.op for event in events] == ["promote"]
+    assert covered(shelf) & set(second)
+    assert not covered(shelf) & set(first)
+
+
+def test_a_block_that_was_asked_for_stays_for_a_while(
+    cube: MemCube, clock: FrozenClock, shelf: ActivationShelf, model: PacedModel
+) -> None:
+    """Whoever makes a block means to use it: it goes when it was not used for weeks, not at the next look."""
+    turns = talk(cube, clock)
+    clock.advance(DAY)
+    info = cube.activation.build(model, turns)
+    assert promote(shelf, model) == ()
+    clock.advance(7 * DAY)
+    assert promote(shelf, model) == ()
+    assert [each.id for each in cube.activation.list()] == [info.id]
+    clock.advance(28 * DAY)
+    assert [event.op for event in promote(shelf, model)] == ["demote"]
+
+
+def test_what_was_written_as_it_is_need_not_settle(
+    cube: MemCube, shelf: ActivationShelf, model: PacedModel
+) -> None:
+    """A document that was added is of no session that runs: it may become a block at once, an edited one later."""
+    document = cube.add("The harbour, the boats and the nets of the bay. " * 30, kind="document")
+    use(shelf, [document.id])
+    assert [event.op for event in promote(shelf, model)] == ["promote"]
+    cube.update(document.id, text="The harbour, and the boats. " * 40)
+    use(shelf, [document.id])
+    assert promote(shelf, model) == ()
+
+
 def test_one_go_has_an_end_and_beats_before_each_block(
     shelf: ActivationShelf, cube: MemCube, clock: FrozenClock, model: PacedModel
 ) -> None:

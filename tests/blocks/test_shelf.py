@@ -149,6 +149,10 @@ def test_what_cannot_be_a_block_is_refused(
     long = cube.add("word " * 4_000)
     with pytest.raises(BadInput, match="tokens"):
         shelf.build(model, [long.id], reason="a test")
+    cube.kv.put(("n",), "k", {"t": "kept out of search"}, index=False)
+    (hidden,) = [item.id for item in cube.list(limit=99) if item.key is not None]
+    with pytest.raises(BadInput, match="out of search"):
+        shelf.build(model, [ids[0], hidden], reason="a test")
     assert shelf.blocks() == []
     assert files(shelf) == []
 

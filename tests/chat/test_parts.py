@@ -1,4 +1,4 @@
-"""Which memories stand in a prompt: passages once, lines once, never more than the budget."""
+"""Which memories stand in a prompt: passages once, lines once, never more than the budget; blocks push nothing out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_engine.blocks.head import CLOSING, OPENING
-from memos_engine.chat.parts import Held, chosen_parts, usable
+from memos_engine.chat.parts import WITH_BLOCKS, Held, chosen_parts, usable
 from memos_engine.chat.prompt import Part, Prompt
 from memos_engine.items import BlockInfo, MemoryItem
 from memos_engine.recall.passages import passage_of
@@ -70,7 +70,10 @@ def test_a_passage_that_does_not_fit_gives_its_line() -> None:
     """A hit whose passage is too long for what is left stands there by itself."""
     block = held("b", [item(1), item(2, "long " * 100)])
     budget = len(OPENING) + len(CLOSING) + 100
-    assert chosen_parts([item(1)], [block], budget, len) == (Part("8 May 2025\nAnn: text 1\n", ("i001",)),)
+    line = (Part("8 May 2025\nAnn: text 1\n", ("i001",)),)
+    assert chosen_parts([item(1)], [block], budget, len) == line
+    assert chosen_parts([item(1)], [block], PLENTY, len, room_tokens=budget) == line
+    assert chosen_parts([item(1)], [block], PLENTY, len)[0].block == "b"
 
 
 def test_nothing_is_said_twice() -> None:
@@ -89,6 +92,17 @@ def test_a_long_hit_is_clipped() -> None:
     assert parts[0].text.endswith(" [...]\n")
     assert budget - 3 <= cost(parts) <= budget
     assert chosen_parts([item(1)], [], len(OPENING), len) == ()
+
+
+def test_a_long_hit_that_a_block_holds_stands_there_whole() -> None:
+    """What would be clipped is read as its block, where the room allows."""
+    long = item(1, "and so on " * 50)
+    budget = len(OPENING) + len(CLOSING) + 300
+    block = held("b", [long])
+    assert [part.block for part in chosen_parts([long], [block], budget, len)] == ["b"]
+    assert chosen_parts([long], [block], budget, len, room_tokens=budget) == chosen_parts(
+        [long], [], budget, len
+    )
 
 
 def test_items_apart() -> None:
@@ -113,15 +127,20 @@ def test_blocks_of_a_search_that_is_restricted() -> None:
     budget=st.integers(1, 900),
     cuts=st.sets(st.integers(0, 8), max_size=3),
 )
-def test_the_budget_is_never_exceeded(
+def test_blocks_push_nothing_out(
     apart: bool, order: list[int], sizes: list[int], budget: int, cuts: set[int]
 ) -> None:
-    """Whatever was found and whatever blocks there are: within the budget, each item once, hits or of blocks."""
+    """Whatever blocks there are: all that stands there without them, each item once, within the budgets."""
     items = [item(n, f"{n}{'w' * size}") for n, size in enumerate(sizes)]
     bounds = sorted(cuts)
     blocks = [held(f"b{a}", items[a:b], made=a) for a, b in pairwise(bounds)]
-    parts = chosen_parts([items[n] for n in order], blocks, budget, len, apart=apart)
-    assert cost(parts) <= budget
+    hits = [items[n] for n in order]
+    without = chosen_parts(hits, [], budget, len, apart=apart)
+    assert cost(without) <= budget
+    parts = chosen_parts(hits, blocks, budget, len, apart=apart)
+    assert cost(parts) <= WITH_BLOCKS * budget
+    assert cost(chosen_parts(hits, blocks, budget, len, room_tokens=budget, apart=apart)) <= budget
+    assert {id_ for part in without for id_ in part.items} <= {id_ for part in parts for id_ in part.items}
     ids = [id_ for part in parts for id_ in part.items]
     assert len(ids) == len(set(ids))
     texts = {each.info.id: each.passage.text for each in blocks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
-from memos_engine.errors import ModelUnavailable
+from memos_engine.errors import BadInput, ModelUnavailable
 from memos_engine.models.local import LocalModel
 from tests.activation import tiny
+from tests.weights import minilm_folder
 
 IDS = tiny.ids(40)
 
@@ -171,3 +174,45 @@ def test_a_broken_gguf_file_is_told(tmp_path: Path) -> None:
     for given in (path, tmp_path):
         with pytest.raises(ModelUnavailable, match="cannot load it"):
             LocalModel(given, device="cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "nowhere:0"])
+def test_a_device_that_is_none_is_told(device: str) -> None:
+    """A name that torch does not know is refused with those that it does."""
+    with pytest.raises(BadInput, match="take 'cpu'"):
+        LocalModel(tiny.network("llama"), device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+def test_a_device_that_is_not_here_is_told(tmp_path: Path) -> None:
+    """Where torch has no CUDA, a model for it is refused, with what to do; of files as of memory."""
+    with pytest.raises(BadInput, match="take another"):
+        LocalModel(tiny.network("llama"), device="cuda")
+    tiny.network("llama").save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="take another"):
+        LocalModel(tmp_path, device="cuda")
+
+
+def test_a_tokenizer_by_name_is_refused() -> None:
+    """A tokenizer is an object, told at once."""
+    with pytest.raises(BadInput, match="from_pretrained"):
+        LocalModel(tiny.network("llama"), tokenizer="folder")
+
+
+def test_weights_that_are_missing_are_told(tmp_path: Path) -> None:
+    """A folder without some of the weights is refused: nothing is ever made up for them."""
+    tiny.network("llama").save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = load_file(file)
+    lost = next(name for name in whole if "layers.1." in name)
+    save_file({name: tensor for name, tensor in whole.items() if name != lost}, file, {"format": "pt"})
+    with pytest.raises(ModelUnavailable, match=re.escape(lost)):
+        LocalModel(tmp_path)
+
+
+def test_an_encoder_is_no_language_model() -> None:
+    """A sentence model has no head that says what follows."""
+    with pytest.raises(ModelUnavailable, match="no causal language model"):
+        LocalModel(minilm_folder())

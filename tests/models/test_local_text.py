@@ -81,5 +81,14 @@ def test_pieces_are_the_text_before_the_first_stop(text: str, stop: list[str]) -
 
 @given(st.binary(max_size=60))
 def test_any_bytes_come_through(data: bytes) -> None:
-    """Joined, the pieces of any tokens are the text of all of them."""
-    assert "".join(shown(data)[0]) == as_bytes(data)
+    """Joined, the pieces of any tokens are the text of all of them, as a message can hold it."""
+    assert "".join(shown(data)[0]) == as_bytes(data).replace("\0", "\ufffd")
+
+
+def test_what_no_message_may_hold() -> None:
+    """A NUL and halves of surrogate pairs are shown as U+FFFD, also in what was held back."""
+    assert shown(b"a\0b") == (["a", "\ufffd", "b"], False)
+    assert shown(b"a\0", ["\0b"]) == (["a", "\ufffd"], False)
+    assert shown(b"a\0b", ["\0"]) == (["a"], True)
+    pieces = Pieces(lambda ids: "".join(map(chr, ids)), [])
+    assert [pieces.add(one) for one in (0xD83D, 0x61, 0xDC08, 0xFEFF)] == ["\ufffd", "a", "\ufffd", "\ufeff"]

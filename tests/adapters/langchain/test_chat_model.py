@@ -436,3 +436,9 @@ def test_texts_that_no_store_takes_are_mended(memos: MemOS) -> None:
     assert said_to(memos, "alice")[-1] == ("assistant", "Yes\ufffd.")
     assert "narrator: Off stage." in asked(script)
     assert "a\ufffdb \ufffd" in asked(script)
+
+
+def test_a_misspelt_setting_is_refused(memos: MemOS) -> None:
+    """A setting that is none is told, with the nearest that is one."""
+    with pytest.raises(BadInput, match=r"'polcy'.*perhaps you mean 'policy'"):
+        MemosChatModel(memos, model="no-model", user_id="alice", polcy="full")

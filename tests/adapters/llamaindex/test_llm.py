@@ -422,3 +422,9 @@ def test_memories_in_a_message_are_neither_read_twice_nor_captured(memos: MemOS)
     llm.chat([ChatMessage(injected)], budget_tokens=0)
     assert asked(script) == injected, "a model that recalls nothing reads what others recalled"
     assert ("user", injected) not in said_to(memos, "alice")
+
+
+def test_a_misspelt_setting_is_refused(memos: MemOS) -> None:
+    """A setting that is none is told, with the nearest that is one."""
+    with pytest.raises(BadInput, match=r"'polcy'.*perhaps you mean 'policy'"):
+        MemosLLM(memos, model="no-model", user_id="alice", polcy="full")
