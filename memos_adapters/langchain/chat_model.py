@@ -41,7 +41,7 @@ from memos_adapters.langchain._config import configurable
 from memos_engine import BadInput, MemCube, MemOS
 
 _SAID = "memos_said"
-_STANDARD = ("api_key", "max_retries", "timeout")
+_STANDARD = ("api_key", "max_retries", "streaming", "timeout")
 """What LangChain may hand to any chat model: with a model of one's own there is nothing to do with them."""
 _NAMES = ("user_id", "langgraph_user_id", "agent_id", "session_id", "thread_id", "langgraph_auth_user_id")
 """What of a config says who is asking; nothing else of it is handed on."""

@@ -83,6 +83,8 @@ class LocalSpeaker:
         self._activation = activation
         self._principal = principal
         self._fetched: dict[str, KVBlock] = {}
+        self._moment = activation.prefixes.moment(activation.cube) if activation else 0
+        """Before anything is recalled: what is forgotten after it is not kept."""
 
     @property
     def apart(self) -> bool:
@@ -131,7 +133,6 @@ class LocalSpeaker:
             ModelFailed: the network cannot be run on it.
         """
         began = time.perf_counter()
-        moment = self._activation.prefixes.moment(self._activation.cube) if self._activation else 0
         ids = self._ids(prompt)
         try:
             read = self._composed(ids, how) if ids.blocks else self._plain(ids, _why_text(prompt, how))
@@ -147,7 +148,7 @@ class LocalSpeaker:
             read = _Read(None, ids.all, 0, "full", "exact", f"Blocks failed, so all was read as text: {exc}")
             ready_s = time.perf_counter() - began
             going, piece = self._started(read, how)
-        self._keep(read, moment)
+        self._keep(read)
         told = yield from self._shown(going, piece)
         return Said(
             text=told.text.lstrip() if self._model.chat_stops else told.text,
@@ -264,7 +265,7 @@ class LocalSpeaker:
             return known
         return self._model.prefill(ids.head[count:], known)
 
-    def _keep(self, read: _Read, moment: int) -> None:
+    def _keep(self, read: _Read) -> None:
         """Keep the exact beginning of a prompt for the next turn of its conversation."""
         activation = self._activation
         if activation is None or read.prefix is None or not read.exact:
@@ -273,7 +274,7 @@ class LocalSpeaker:
         if read.exact < len(kept.ids):
             kept = _cropped(kept, read.exact, owned=True)
         activation.prefixes.keep(
-            kept, self._model.key, cube=activation.cube, principal=self._principal, moment=moment
+            kept, self._model.key, cube=activation.cube, principal=self._principal, moment=self._moment
         )
 
 
