@@ -98,6 +98,9 @@ class LocalModel:
         self._network = Network(loaded.module)
         self._encoding = threading.Lock()  # fast tokenizers refuse two callers at once
 
+    def __repr__(self) -> str:
+        return f"LocalModel({self.network.name_or_path!r}, device={str(self.device)!r}, dtype={self.network.dtype})"
+
     @cached_property
     def key(self) -> ModelKey:
         """What decides the keys and values of a text; reads all weights once."""

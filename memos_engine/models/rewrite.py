@@ -7,10 +7,15 @@ instruction and never stored. Nothing here knows items, a store or HTTP.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from memos_engine.errors import BadInput, BadLimit, ModelFailed
 from memos_engine.ports import ChatMessage, ChatModel
+
+if TYPE_CHECKING:
+    from memos_engine.models.local import LocalModel
 
 __all__ = ["ChatRewriter"]
 
@@ -28,6 +33,9 @@ understood alone: put names for pronouns, keep dates, names and numbers as they 
 language of the question. If one query is enough, write one.
 Answer with nothing but a JSON array of at most {queries_max} strings."""
 
+_Answered: TypeAlias = Callable[[Sequence[ChatMessage], int], str]
+"""Messages and a number of tokens to the text of an answer."""
+
 
 class ChatRewriter:
     """Splits a question into queries that stand alone, by one call of a chat model. A `RewriteQuery`.
@@ -35,21 +43,21 @@ class ChatRewriter:
     It is as thread-safe as the chat model.
 
     Args:
-        chat: Whom to ask.
+        chat: Whom to ask: any chat model, or a LocalModel.
         queries_max: How many queries are kept of an answer.
 
     Raises:
         BadLimit: `queries_max` is less than 1 or absurd.
     """
 
-    def __init__(self, chat: ChatModel, *, queries_max: int = 3) -> None:
+    def __init__(self, chat: ChatModel | LocalModel, *, queries_max: int = 3) -> None:
         if not callable(getattr(chat, "complete", None)):
             raise BadInput(
                 f"chat is {chat!r}: hand over a chat model, such as HttpChatModel(base_url, model)."
             )
         if not isinstance(queries_max, int) or not 1 <= queries_max <= _QUERIES_MOST:
             raise BadLimit(f"queries_max={queries_max!r} must be 1 to {_QUERIES_MOST}.")
-        self._chat = chat
+        self._answered = _answering(chat)
         self._queries_max = queries_max
 
     def __call__(self, question: str) -> tuple[str, ...]:
@@ -67,10 +75,20 @@ class ChatRewriter:
             ChatMessage("system", _PROMPT.format(queries_max=self._queries_max)),
             ChatMessage("user", _as_data(question[:_QUESTION_CHARS_MAX])),
         )
-        answer = self._chat.complete(
-            messages, max_tokens=(self._queries_max + 1) * _TOKENS_PER_QUERY, temperature=0.0
-        )
+        answer = self._answered(messages, (self._queries_max + 1) * _TOKENS_PER_QUERY)
         return _queries(answer, self._queries_max)
+
+
+def _answering(chat: ChatModel | LocalModel) -> _Answered:
+    """How to ask: a model of this machine speaks tokens, all others text."""
+    local = sys.modules.get("memos_engine.models.local")  # without it there is no such model
+    if local is not None and isinstance(chat, local.LocalModel):
+        model: LocalModel = chat
+        return lambda messages, tokens: (
+            model.complete(model.encode_chat(messages), max_new_tokens=tokens).text
+        )
+    speaker = cast("ChatModel", chat)
+    return lambda messages, tokens: speaker.complete(messages, max_tokens=tokens, temperature=0.0)
 
 
 def _as_data(question: str) -> str:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from memos_engine.errors import BadLimit, ModelFailed, ModelUnavailable
+from memos_engine.models.local import LocalModel
+from memos_engine.models.local_values import Generation
 from memos_engine.models.rewrite import ChatRewriter
 from memos_engine.ports import ChatMessage, ChatModel, RewriteQuery
 from memos_engine.testing.fakes import ScriptedChatModel
+from tests.activation import tiny
 
 QUESTION = "Where did she live before, and who helped her move?"
 
@@ -130,3 +133,18 @@ def test_the_scripted_model_is_a_chat_model() -> None:
     again: Callable[[list[ChatMessage]], str] = chat.complete
     with pytest.raises(AssertionError, match="call 2 has no answer left"):
         again(prompt)
+
+
+def test_a_model_of_this_machine_is_asked_in_its_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LocalModel speaks tokens: it is asked by them, and what it says is read like any answer."""
+    model = LocalModel(tiny.network("llama"), tokenizer=tiny.tokenizer())
+    assert repr(model).startswith("LocalModel(")
+    asked: list[str] = []
+
+    def answered(ids: tuple[int, ...], **_: object) -> Generation:
+        asked.append(model.decode(ids, special=True))
+        return Generation('["where she lived"]', (), len(ids), 0, 0.0, "stop")
+
+    monkeypatch.setattr(model, "complete", answered)
+    assert ChatRewriter(model)(QUESTION) == ("where she lived",)
+    assert len(asked) == 1
