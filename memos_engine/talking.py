@@ -25,7 +25,7 @@ from memos_engine.chat.prompt import Prompt, Saying
 from memos_engine.chat.speakers import check_model, is_local, is_served, speaker_of
 from memos_engine.chat.stream import ChatStream
 from memos_engine.chat.turn import Place, Request, Turn
-from memos_engine.errors import BadInput, BadLimit
+from memos_engine.errors import AccessDenied, BadInput, BadLimit
 from memos_engine.fields import checked_filter
 from memos_engine.items import ChatAnswer, CubeRow, Message, Scope
 from memos_engine.recall.abstain import SILENT_BELOW
@@ -232,9 +232,14 @@ class TalkingCube(TendedCube):
         place = Place(lambda: self._shelf, self._actor, self._host.clock)
 
         def uses(blocks: Sequence[str], items: Sequence[str]) -> None:
-            if is_local(model):
-                self._host.activation(self.id).used(blocks, items)
-                self._host.met(self.id, model)
+            if not is_local(model):
+                return
+            try:
+                self._actor("write")
+            except AccessDenied:  # who may only read leaves no trace, and calls for no blocks
+                return
+            self._host.activation(self.id).used(blocks, items)
+            self._host.met(self.id, model)
 
         return Turn(
             place,

@@ -243,6 +243,21 @@ class TestWhoMayKnow:
         assert chat(theirs, min_score=0).memories == (open_item.id,)
         assert set(chat(own, min_score=0).memories) == {open_item.id, private.id}
 
+    def test_a_reader_leaves_no_trace(self, memos: MemOS) -> None:
+        """Who may only read is served by blocks, and writes nothing: no use is counted, no job called for."""
+        own = memos.acting_as(ALICE).cube("diary")
+        block = own.activation.build(local(), [own.add("Lisbon is sunny").id])
+        own.grant(BOB, "read")
+        theirs = memos.acting_as(BOB).cube("diary", owner="user:alice")
+        for _ in range(5):
+            assert chat(theirs).method == "exact"
+        assert shelf(own).blocks()[0].used_at is None
+        assert shelf(own).hot(block.model, 10) == []
+        assert not memos._host._met.facts(own.id, memos._host.clock())
+        chat(own)
+        assert shelf(own).blocks()[0].used_at is not None
+        assert memos._host._met.facts(own.id, memos._host.clock())
+
     def test_an_item_that_becomes_private(self, memos: MemOS) -> None:
         """From that moment no prompt of another holds it, block or not."""
         own = memos.acting_as(ALICE).cube("diary")
